@@ -1,0 +1,41 @@
+# make demo, make test: both build the environment first (a no-op when it is current).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.current
+WORKERS ?= 2
+.PHONY: env demo test test-long lint types linktree clean
+.DEFAULT_GOAL := demo
+
+env: $(STAMP)
+
+# torch comes first and pinned: an open range would fetch the CUDA build
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+demo: env
+	$(BIN)/latentpress demo -o out/demo
+
+test: env lint types
+	$(BIN)/pytest -q -n $(WORKERS) -m "not long"
+
+test-long: env
+	$(BIN)/pytest -q -n $(WORKERS) -m long
+
+lint: env
+	$(BIN)/ruff check -q .
+
+# mypy does not see through the editable finder, so it reads a tree of links
+linktree:
+	@mkdir -p .typecheck/latentpress
+	@for p in latentpress/*; do ln -sfn ../../$$p .typecheck/latentpress/$$(basename $$p); done
+	@for p in codecs entropy eval train datasets; do ln -sfn ../../$$p .typecheck/latentpress/$$p; done
+
+types: env linktree
+	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml -p latentpress --no-error-summary
+
+clean:
+	rm -rf $(VENV) .typecheck out
