@@ -140,7 +140,7 @@ class Tiled(Codec):
 
     # ---- encode
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
         """Raises UnsupportedError for signals the core cannot keep and for targets out of reach."""
         if signal.dims != self.dims:
@@ -185,7 +185,7 @@ class Tiled(Codec):
 
     # ---- decode
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, encoded: Encoded) -> Signal:
         """Missing chunks leave mid-grey tiles."""
         latents, grid = self._latents(encoded), self._grid_of(encoded)
@@ -229,16 +229,16 @@ class Tiled(Codec):
             latents[:, :, span.y0 : span.y1, span.x0 : span.x1] = tile
         return latents
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def latents(self, encoded: Encoded) -> Tensor:
         """Float tensor [1, m, h, w], in units of the quantisation step, of the padded signal."""
         return self._latents(encoded)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def symbols(self, encoded: Encoded) -> tuple[NDArray[np.int32], ...]:
         return tuple(symbols for _, symbols, _ in self._unpacked(encoded))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         spans = {span.position: span for span in self._grid_of(encoded)}
         level = encoded.parameters["level"]
