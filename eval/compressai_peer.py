@@ -48,7 +48,7 @@ class FactorizedPeer:
         height, width = image.shape[:2]
         padding = (0, -width % STEP, 0, -height % STEP)
         with torch.inference_mode():
-            samples = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+            samples = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
             packed = self.model.compress(torch.nn.functional.pad(samples, padding))
         return struct.pack("<II", height, width) + packed["strings"][0][0]
 
