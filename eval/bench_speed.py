@@ -38,12 +38,15 @@ def megapixels(image: Image8) -> float:
     return image.shape[0] * image.shape[1] / 1e6
 
 
-def quality_at(rate: Callable[[float], float], bpp: float, steps: int = 7) -> float:
-    """The quality whose `rate` (bits per pixel, rising) comes closest to `bpp`, by bisection of 0 to 100; in steps of 100 / 2**steps."""
+def quality_at(rate: Callable[[float], float], bpp: float, steps: int = 7, tolerance: float = 0.01) -> float:
+    """The quality, 0 to 100, at which `rate` (bits per pixel, rising) is `bpp`: bisection, ended after `steps` or within the tolerance."""
     low, high = 0.0, 100.0
     for _ in range(steps):
         middle = (low + high) / 2
-        low, high = (middle, high) if rate(middle) < bpp else (low, middle)
+        found = rate(middle)
+        if abs(found / bpp - 1) <= tolerance:
+            return middle
+        low, high = (middle, high) if found < bpp else (low, middle)
     return (low + high) / 2
 
 

@@ -1,5 +1,6 @@
 import json
 import time
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_quality_search_comes_to_the_rate_that_was_asked_for():
         return 0.05 * 1.04**quality
 
     quality = bench_speed.quality_at(rate, 0.5)
-    assert rate(quality) == pytest.approx(0.5, rel=0.03) and len(asked) == 8
+    assert rate(quality) == pytest.approx(0.5, rel=0.03) and len(asked) <= 8
+    asked.clear()
+    assert bench_speed.quality_at(rate, rate(50), tolerance=0.01) == 50 and len(asked) == 2  # at once
     assert bench_speed.quality_at(lambda q: 9.0, 0.5) < 1 and bench_speed.quality_at(lambda q: 0.0, 0.5) > 99
 
 
@@ -84,7 +87,8 @@ def test_the_bench_times_our_codec_at_the_rate_and_writes_figures_and_table(tmp_
     given = bench_speed.parse([*map(str, places), "--images", "kodim01", "kodim02", "--bpp", "30", "--repeats", "2", "--threads", "1"])
     figures = bench_speed.run(given, [Slow("other", 0.001, 0.001)])
     assert figures == json.loads((tmp_path / "speed.json").read_text("utf-8"))
-    assert figures["bpp"] == pytest.approx(30, rel=0.02) and qualities[-1] == pytest.approx((30 * 384 - 4 - 48 * 64 * 3) / 50, abs=1)
+    assert figures["bpp"] == pytest.approx(30, rel=0.02)
+    assert qualities[-1] == pytest.approx((30 * 384 - 4 - 48 * 64 * 3) / 50, abs=3)
     assert figures["threads"] == 1 and len(figures["scaling"]) == 2 and "torch" in figures["versions"]
     assert figures["codecs"]["walloc-rgb, effort 2"]["setting"].startswith("quality=") and figures["codecs"]["other"]["slow"] == "1"
     text = readme.read_text("utf-8")
@@ -92,8 +96,8 @@ def test_the_bench_times_our_codec_at_the_rate_and_writes_figures_and_table(tmp_
 
 
 @pytest.mark.long
+@pytest.mark.skipif(find_spec("compressai") is None, reason="make peers-env")
 def test_compressai_peer_gives_an_image_of_the_same_shape():
-    pytest.importorskip("compressai", exc_type=ImportError)
     from latentpress.eval.compressai_peer import FactorizedPeer
 
     peer, image = FactorizedPeer(), photograph(70, 100)
