@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from latentpress.errors import LatentpressError, MissingExtraError
+from latentpress.errors import FormatError, LatentpressError, MissingExtraError
 from latentpress.eval import bench_coder, compressai_env
 from latentpress.eval.coder_peers import CompressAICoder, OwnCoder
 
@@ -58,6 +58,13 @@ def test_both_coders_give_the_symbols_back_close_to_the_ideal_length():
     ideal = bench_coder.ideal_bytes(symbols[3:], rows[3:])
     for blob in blobs.values():
         assert ideal < len(blob) < 1.01 * ideal + 40
+
+
+def test_our_decoder_is_timed_with_its_check_of_the_end():
+    symbols, rows = bench_coder.draw(1000)
+    coder = OwnCoder(bench_coder.scales())
+    with pytest.raises(FormatError):
+        coder.decode(coder.encode(symbols, rows), rows[:-50])
 
 
 def test_a_coder_that_loses_a_symbol_is_found_out():
