@@ -21,7 +21,12 @@ def test_a_point_is_the_mean_over_images_in_image_order():
 
 @pytest.mark.parametrize(
     "rows",
-    [[row("a", 1, 30)], [row("a", 1, 30), row("a", 1, 30)], [row("a", 1, 30), row("b", 1, 30), row("b", 1, 31)], [row("a", 1, 30), row("c", 1, 30)]],
+    [
+        [row("a", 1, 30)],
+        [row("a", 1, 30), row("a", 1, 30)],
+        [row("a", 1, 30), row("b", 1, 30), row("b", 1, 31)],
+        [row("a", 1, 30), row("c", 1, 30)],
+    ],
 )
 def test_a_mean_over_other_images_is_refused(rows):
     with pytest.raises(InputError, match="each of 2 expected"):
