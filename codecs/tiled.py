@@ -263,8 +263,14 @@ class _Trial:
     def __init__(self, codec: Tiled, signal: Signal, grid: Grid, latents: list[Tensor]) -> None:
         self.codec, self.signal, self.grid, self.tiles = codec, signal, grid, latents
         self.samples = grid.height * grid.width
+        self._bytes: dict[int, float] = {}
 
     def payload_bytes(self, level: int) -> float:
+        if level not in self._bytes:
+            self._bytes[level] = self._measured(level)
+        return self._bytes[level]
+
+    def _measured(self, level: int) -> float:
         core = self.codec.core
         # a chunk's stream ends on a 32-bit word: about two more than the ideal length
         return sum(core.bits(core.quantise(y, level)) / 8 + 8 for y in self.tiles)
