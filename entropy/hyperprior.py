@@ -155,6 +155,7 @@ class PriorNetwork(nn.Module):
         frozen = copy.deepcopy(self)
         for layers in (frozen.up, frozen.near, frozen.mix, frozen.block, frozen.out):
             for i, layer in enumerate(layers):
+                assert isinstance(layer, FixedConv2d)
                 layers[i] = layer.freeze()
         frozen.level_bias = nn.Parameter(torch.round(self.level_bias.detach() * 2**ACTIVATION.frac), requires_grad=False)
         frozen.integer = True
@@ -255,8 +256,8 @@ class FrozenHyperprior(nn.Module):
         known = torch.zeros(1, self.network.latents, *base.shape[2:], dtype=base.dtype).to(memory_format=torch.channels_last)
         for index in range(STEPS):
             mean, log_scale = self.network.parameters_of(index, base, known)
-            row = _flat((log_scale * 0.5 + 0.5).floor_() - GaussianConditional.first)
-            row = row.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
+            index_of_scale = _flat((log_scale * 0.5 + 0.5).floor_() - GaussianConditional.first)
+            row: NDArray[np.uint8] = index_of_scale.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
             coded = row >= self.skip
             residual = np.zeros(row.shape, np.int32)
             residual[coded] = choose(Step(index, mean, coded, row[coded]))

@@ -21,9 +21,9 @@ import google_crc32c
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latentpress.codecs.base import Chunk, Encoded
 
 from latentpress import container
+from latentpress.codecs.base import Chunk, Encoded
 from latentpress.container import DTYPES, HEADER_MAX, SHORT_NAMES, Limits, read, read_chunk, read_header, write, write_file
 from latentpress.errors import ChecksumError, FormatError, InputError, LimitError, UnsupportedError
 from tests.hostile import EXTREMES, fields_of, mutations, parts_of, reseal, time_limit, varint, with_fields

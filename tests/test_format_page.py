@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from latentpress.codecs.base import Chunk, Encoded
 
 from latentpress import container
+from latentpress.codecs.base import Chunk, Encoded
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "FORMAT.md").read_text(encoding="utf-8")
