@@ -183,9 +183,9 @@ class WallocRGB(TileCore):
         return Quantised(*self.prior.symbols(self.scaled(latents, level), level))
 
     def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> Quantised:
-        from latentpress.codecs.refine import refined
+        from latentpress.codecs.refine import EFFORTS, refined
 
-        return refined(self, latents, samples, level, effort)
+        return refined(self, latents, samples, level, EFFORTS[effort])
 
     def bits(self, quantised: Quantised) -> float:
         return self.prior.bits(quantised.symbols, quantised.rows)
