@@ -1,9 +1,9 @@
-"""WaLLoC's companding: a Gaussian's distribution function makes latents uniform before rounding, its inverse puts them back (paper, section 2).
+"""WaLLoC's companding: a Gaussian's distribution function makes latents uniform before rounding, its inverse puts them back (section 2).
 
-    latent (about normal, sd = scale) --to_uniform--> [-top, top] --quantise--> integers of `bits` bits --to_normal--> latent
+    latent (sd = scale) --to_uniform--> [-top, top] --quantise--> integers of `bits` bits --to_normal--> latent
 
-Constants are those of the released code: scale = (2^(bits-1) - 1) / 1.85, top = 2^(bits-1) - 1 + .5 - 1e-3, and the inverse sees values clipped to
-[1e-4, 1 - 1e-4], which bounds what it returns to 3.72 scales.
+Constants are those of the released code: scale = (2^(bits-1) - 1) / 1.85, top = 2^(bits-1) - 1 + .5 - 1e-3, and the inverse sees values
+clipped to [1e-4, 1 - 1e-4], which bounds what it returns to 3.72 scales.
 """
 
 from __future__ import annotations

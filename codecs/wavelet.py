@@ -1,10 +1,10 @@
-"""Wavelet packets of the biorthogonal 4.4 filters, periodised, every band split at every level; any number of axes, differentiable, invertible.
+"""Wavelet packets of the biorthogonal 4.4 filters, periodised: every band split at every level, any number of axes, differentiable, invertible.
 
     x [batch, channel, *size]  --analysis-->  [batch, channel * 2**(levels * axes), *ceil(size / 2**levels)]  --synthesis-->  x
 
-The front end of WaLLoC (its section 2). Coefficients are those of PyWavelets' `WaveletPacket` and `WaveletPacket2D` with mode "periodization".
-They are computed by lifting (Daubechies and Sweldens, 1998): four steps of the kind `odd += a * (even + next even)`, a third of the work of the
-9 and 7 taps. Synthesis undoes the steps one by one, so it is the inverse up to rounding whatever the factors are.
+The front end of WaLLoC (its section 2). Coefficients are those of PyWavelets' `WaveletPacket` and `WaveletPacket2D` with mode
+"periodization". They are computed by lifting (Daubechies and Sweldens, 1998): four steps of the kind `odd += a * (even + next even)`, a
+third of the work of the 9 and 7 taps. Synthesis undoes the steps one by one, so it is the inverse up to rounding whatever the factors are.
 
 Band order: at each level a channel becomes its 2**axes bands, next to each other; the first axis is the lowest bit, 1 is high-pass. In two
 dimensions that is PyWavelets' a, h, v, d. The first level is the slowest index.
@@ -86,4 +86,6 @@ def synthesis(bands: Tensor, levels: int, size: Sequence[int]) -> Tensor:
         bands = bands.unflatten(1, (bands.shape[1] // 2**axes, *[2] * axes))
         for axis in reversed(range(axes)):
             bands = merge(bands.select(2, 0), bands.select(2, 1), axis - axes)
-    return bands[(..., *[slice(n) for n in size])]
+    for axis, n in enumerate(size):
+        bands = bands.narrow(2 + axis, 0, n)
+    return bands

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from latentpress.codecs.companding import CLIP, Compander
 
 
