@@ -1,4 +1,4 @@
-"""Wavelet packets of the biorthogonal 4.4 filters, periodised: every band split at every level, any number of axes, differentiable, invertible.
+"""Wavelet packets of the biorthogonal 4.4 filters, periodised: every band split at every level, any number of axes, invertible.
 
     x [batch, channel, *size]  --analysis-->  [batch, channel * 2**(levels * axes), *ceil(size / 2**levels)]  --synthesis-->  x
 
