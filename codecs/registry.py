@@ -1,0 +1,98 @@
+"""Codecs by name: entry points give classes, preset folders give weights.
+
+    group latentpress.codecs    id = "package.module:Class"      Class.from_preset(directory, name) -> Codec, or Class() when it has no weights
+    group latentpress.presets   name = "package.module"          a package whose folder `name` holds preset.json (built-in presets need none)
+
+Nothing is imported before it is asked for. Registered once; duplicates are refused; unknown names get the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from latentpress.codecs.base import Codec
+from latentpress.codecs.presets import DESCRIPTION, read_description
+from latentpress.errors import MissingPresetError, UnsupportedError
+
+DEFAULTS = {"image": "walloc-rgb"}
+_BUILT_IN = Path(__file__).parent.parent / "latentpress" / "presets"
+
+
+def codec_entry_points() -> dict[str, EntryPoint]:
+    """id -> entry point. Raises UnsupportedError when two packages claim one id for different classes."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group="latentpress.codecs"):
+        if found.setdefault(point.name, point).value != point.value:
+            raise UnsupportedError(f"two packages register the codec {point.name!r}: {found[point.name].value} and {point.value}")
+    return found
+
+
+def preset_directories() -> dict[str, Path]:
+    """Preset name -> folder, of all installed packages."""
+    roots = [_built_in_root()]
+    for point in entry_points(group="latentpress.presets"):
+        spec = importlib.util.find_spec(point.value)
+        roots += [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+    return {d.name: d for root in roots for d in sorted(root.glob("*")) if (d / DESCRIPTION).is_file()}
+
+
+def _built_in_root() -> Path:
+    spec = importlib.util.find_spec("latentpress.presets")
+    if spec and spec.origin:
+        return Path(spec.origin).parent
+    return _BUILT_IN
+
+
+def names() -> list[str]:
+    """Everything `load_codec` knows: presets, and codecs that need none."""
+    presets = preset_directories()
+    with_presets = {read_description(d)["codec"] for d in presets.values()}
+    return sorted({*presets, *(set(codec_entry_points()) - with_presets)})
+
+
+def load_codec(name: str | Path) -> Codec:
+    """A ready codec by preset name, codec id or path of a preset folder. Raises MissingPresetError for unknown names."""
+    path = Path(name)
+    if (path / DESCRIPTION).is_file():
+        return _load_directory(path.resolve(), path.resolve().name)
+    return _load_named(str(name))
+
+
+@lru_cache(maxsize=8)
+def _load_named(name: str) -> Codec:
+    directory = preset_directories().get(name)
+    if directory is not None:
+        return _load_directory(directory, name)
+    points = codec_entry_points()
+    if name in points:
+        return _make(points[name], None, name)
+    near = difflib.get_close_matches(name, names(), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names())}"
+    raise MissingPresetError(f"no codec or preset is called {name!r}{hint}")
+
+
+def _load_directory(directory: Path, name: str) -> Codec:
+    codec_id = read_description(directory)["codec"]
+    points = codec_entry_points()
+    if codec_id not in points:
+        raise MissingPresetError(f"{directory}: needs the codec {codec_id!r}, which no installed package provides")
+    return _make(points[codec_id], directory, name)
+
+
+def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
+    cls: Any = point.load()
+    if directory is None:
+        if hasattr(cls, "from_preset"):
+            raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")
+        codec = cls()
+        codec.name = name
+    else:
+        codec = cls.from_preset(directory, name)
+    if not isinstance(codec, Codec):
+        raise UnsupportedError(f"{point.value} is no latentpress codec")
+    return codec
