@@ -131,6 +131,11 @@ class Grid:
                 yield Span((i, j), y, min(h, y + step), x, min(w, x + step))
 
 
+def with_bands(data: NDArray[Any]) -> NDArray[Any]:
+    """A view [h, w, band] of [h, w] or [h, w, band]."""
+    return data[:, :, None] if data.ndim == 2 else data
+
+
 class Tiled(Codec):
     """A codec over a TileCore."""
 
@@ -140,10 +145,10 @@ class Tiled(Codec):
 
     # ---- encode
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
         """Raises UnsupportedError for signals the core cannot keep and for targets out of reach."""
-        if signal.dims != self.dims:
+        if signal.dims not in (self.dims, self.dims[:2]):
             raise UnsupportedError(f"{self.name} codes {self.dims}, not {signal.dims}")
         if min(signal.data.shape) < 1:
             raise UnsupportedError(f"{self.name} cannot code an empty signal of shape {signal.data.shape}")
@@ -173,7 +178,7 @@ class Tiled(Codec):
         y1, x1 = min(span.y1 * s, grid.height), min(span.x1 * s, grid.width)
         # the padding may cover a whole span of latents: keep at least the last row and column to repeat
         y0, x0 = min(span.y0 * s, y1 - 1), min(span.x0 * s, x1 - 1)
-        samples = self.core.to_samples(data[y0:y1, x0:x1])
+        samples = self.core.to_samples(with_bands(data[y0:y1, x0:x1]))
         top, left = span.y0 * s - y0, span.x0 * s - x0
         padded = F.pad(samples, (0, span.x1 * s - x1, 0, span.y1 * s - y1), mode="replicate")
         return padded[:, :, top:, left:]
@@ -185,7 +190,7 @@ class Tiled(Codec):
 
     # ---- decode
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, encoded: Encoded) -> Signal:
         """Missing chunks leave mid-grey tiles."""
         latents, grid = self._latents(encoded), self._grid_of(encoded)
@@ -198,14 +203,14 @@ class Tiled(Codec):
         s, wide = self.core.stride, span.grown(self.core.synthesis_reach, *grid.latent_size)
         samples = self.core.synthesise(latents[:, :, wide.y0 : wide.y1, wide.x0 : wide.x1], level)
         top, left = (span.y0 - wide.y0) * s, (span.x0 - wide.x0) * s
-        target = out[span.y0 * s : span.y1 * s, span.x0 * s : span.x1 * s]
+        target = with_bands(out[span.y0 * s : span.y1 * s, span.x0 * s : span.x1 * s])
         h, w = target.shape[:2]
         if h and w:
-            target[:] = self.core.to_data(samples[:, :, top : top + h, left : left + w], out.dtype, out.shape[2])
+            target[:] = self.core.to_data(samples[:, :, top : top + h, left : left + w], out.dtype, target.shape[2])
 
     def _grid_of(self, encoded: Encoded) -> Grid:
         tile, level = encoded.parameters.get("tile", 1 << 40), encoded.parameters.get("level", -1)
-        if len(encoded.shape) != 3 or tile < self.core.align or tile % self.core.align or not 0 <= level <= self.core.max_level:
+        if len(encoded.shape) not in (2, 3) or min(encoded.shape) < 1 or tile < self.core.align or tile % self.core.align or not 0 <= level <= self.core.max_level:
             raise FormatError(f"header does not fit {self.name}: shape {encoded.shape}, tile {tile}, level {level}")
         grid = self._grid(encoded.shape, tile)
         h, w = grid.latent_size
@@ -229,16 +234,16 @@ class Tiled(Codec):
             latents[:, :, span.y0 : span.y1, span.x0 : span.x1] = tile
         return latents
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def latents(self, encoded: Encoded) -> Tensor:
         """Float tensor [1, m, h, w], in units of the quantisation step, of the padded signal."""
         return self._latents(encoded)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def symbols(self, encoded: Encoded) -> tuple[NDArray[np.int32], ...]:
         return tuple(symbols for _, symbols, _ in self._unpacked(encoded))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         spans = {span.position: span for span in self._grid_of(encoded)}
         level = encoded.parameters["level"]

@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentpress.entropy.coder import Decoder, Encoder
 from latentpress.entropy.exact import Fixed, FixedConv2d, IntegerConv2d, leaky, round_through, to_fixed
 from latentpress.entropy.priors import FactorizedPrior, GaussianConditional
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
 
 HYPER = Fixed(frac=0, limit=127)
-ACTIVATION = Fixed(frac=6, limit=4096)
+ACTIVATION = Fixed(frac=6, limit=2048)
+HIDDEN = Fixed(frac=6, limit=1024)  # inside the hyper synthesis, whose last layer has the largest norm: a tighter range buys it weight bits
 LATENT = Fixed(frac=4, limit=8192)  # what the context sees of y^; y^ itself is not clamped
 OUTPUT = Fixed(frac=4, limit=16384)  # means, and log scales before they become rows
 LEVEL_STEPS = 128  # integer levels between two rows of the learned tables
@@ -89,12 +89,12 @@ class PriorNetwork(nn.Module):
     def __init__(self, config: HyperpriorConfig) -> None:
         super().__init__()
         m, h, c, n = config.latents, config.hyper, config.context, config.hidden
-        a = ACTIVATION
+        a, s = ACTIVATION, HIDDEN
         self.up = nn.ModuleList([
-            FixedConv2d(h, 4 * n, 1, source=HYPER, target=a),
-            FixedConv2d(n, n, 3, source=a, target=a, groups=8),
-            FixedConv2d(n, 4 * n, 1, source=a, target=a),
-            FixedConv2d(n, c, 3, source=a, target=a),
+            FixedConv2d(h, 4 * n, 1, source=HYPER, target=s),
+            FixedConv2d(n, n, 3, source=s, target=s, groups=8),
+            FixedConv2d(n, 4 * n, 1, source=s, target=s),
+            FixedConv2d(n, c, 3, source=s, target=a),
         ])  # fmt: skip
         self.near = nn.ModuleList(FixedConv2d(m, m, 5, source=LATENT, target=a, groups=m) for _ in range(STEPS - 1))
         self.mix = nn.ModuleList(FixedConv2d(m, c, 1, source=a, target=a) for _ in range(STEPS - 1))
@@ -282,6 +282,8 @@ class FrozenHyperprior(nn.Module):
         return sum(t.bits(s, r) for s, r, t in zip(symbols, rows, self._tables(), strict=True))
 
     def pack(self, symbols: list[NDArray[np.int32]], rows: list[NDArray[np.uint8]]) -> bytes:
+        from latentpress.entropy.coder import Encoder  # here, so that training needs no constriction
+
         encoder = Encoder()
         for s, r, tables in zip(symbols, rows, self._tables(), strict=True):
             encoder.push(s, r, tables)
@@ -289,6 +291,8 @@ class FrozenHyperprior(nn.Module):
 
     def unpack(self, blob: bytes, size: tuple[int, int], level: int) -> tuple[NDArray[np.int32], Tensor]:
         """Bytes and the size (h, w) of the latents -> all symbols, flat, and y^ in sixteenths. Raises FormatError on damaged bytes."""
+        from latentpress.entropy.coder import Decoder
+
         decoder = Decoder(blob)
         symbols: list[NDArray[np.int32]] = [decoder.pull(self._z_rows(size[0] // 4 * (size[1] // 4)), self.z_tables)]
         if np.abs(symbols[0]).max(initial=0) > HYPER.limit:

@@ -1,0 +1,198 @@
+"""The main path, top to bottom: read -> encode -> write; read -> decode -> write.
+
+    >>> import numpy as np, latentpress
+    >>> blob = latentpress.encode(np.full((64, 64, 3), 128, np.uint8), quality=50)
+    >>> latentpress.decode(blob).data.shape
+    (64, 64, 3)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress import container
+from latentpress.codecs.base import Codec, Encoded, Signal, Target
+from latentpress.codecs.registry import DEFAULTS, load_codec
+from latentpress.container import Limits
+from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
+from latentpress.formats.alpha import merge_alpha, split_alpha
+from latentpress.formats.image import DIMS, image_bytes, read_image
+
+Source = NDArray[Any] | Signal | str | PathLike[str] | bytes
+DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 2
+_BINARY = ("icc", "exif", "xmp")
+_PLAIN = ("text", "dpi")
+
+
+# ---- encode
+
+
+def encode(
+    source: Source, *, codec: str | PathLike[str] | None = None, quality: float | None = None, bpp: float | None = None,
+    psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT,
+) -> bytes:  # fmt: skip
+    """Encode to the bytes of an .lpz file.
+
+    source   array [y, x] or [y, x, band] of uint8 or uint16, a Signal, the path of an image, or an image file's bytes
+    codec    preset name or folder (default walloc-rgb)
+    quality 0 to 100 (default 50), or bpp (bits a pixel of the whole file, at most), psnr (dB, at least), max_bytes (of the file)
+    effort   0 to 9: rate bought with encoder time; from 3 on the latents are refined
+    Raises InputError, UnsupportedError, MissingPresetError.
+    """
+    if not 0 <= effort <= 9:
+        raise InputError(f"effort {effort}: expected 0 to 9")
+    signal = as_signal(source)
+    coder = load_codec(codec or DEFAULTS["image"])  # type: ignore[arg-type]
+    colour, alpha = split_alpha(signal)
+    metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
+    if bpp is not None:
+        _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
+        if not bpp > 0:
+            raise InputError(f"bpp {bpp}: a positive number expected")
+        bpp, max_bytes = None, max(1, int(bpp * signal.data.shape[0] * signal.data.shape[1] / 8))
+    target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
+    if max_bytes is None:
+        return container.write(coder.encode(colour, target, effort=effort), metadata=metadata)
+    return _within(coder, colour, metadata, max_bytes, effort)
+
+
+def _one_target(**given: Any) -> Target:
+    named = {k: v for k, v in given.items() if v is not None}
+    try:
+        return Target(**(named or {"quality": DEFAULT_QUALITY}))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _within(coder: Codec, signal: Signal, metadata: Mapping[str, bytes], max_bytes: int, effort: int) -> bytes:
+    """The payload search knows nothing of the file around it, and refinement may add a little: shrink the budget until the file fits."""
+    budget = max_bytes
+    for _ in range(8):
+        if budget < 1:
+            break
+        blob = container.write(coder.encode(signal, Target(max_bytes=budget), effort=effort), metadata=metadata)
+        if len(blob) <= max_bytes:
+            return blob
+        budget -= len(blob) - max_bytes
+    raise UnsupportedError(f"{max_bytes} bytes cannot hold this signal and its metadata")
+
+
+def as_signal(source: Source) -> Signal:
+    """Raises InputError for what is no image."""
+    if isinstance(source, Signal):
+        return source
+    if isinstance(source, np.ndarray):
+        if source.ndim not in (2, 3) or source.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"array of shape {source.shape}, {source.dtype}: [y, x] or [y, x, band] of uint8 or uint16 expected")
+        if source.ndim == 3 and not 1 <= source.shape[2] <= 4:
+            raise InputError(f"array of shape {source.shape}: 1 to 4 bands on the last axis expected")
+        return Signal(data=source, dims=DIMS[: source.ndim])
+    if isinstance(source, bytes):
+        return read_image(source)
+    return read_image(Path(source))
+
+
+def _metadata_chunks(meta: Mapping[str, Any]) -> dict[str, bytes]:
+    chunks = {k: bytes(meta[k]) for k in _BINARY if meta.get(k)}
+    plain = {k: meta[k] for k in _PLAIN if k in meta}
+    return chunks | ({"text": json.dumps(plain, ensure_ascii=False).encode()} if plain else {})
+
+
+# ---- decode
+
+
+def decode(source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None) -> Signal:
+    """Decode an .lpz file or its bytes. partial: damaged chunks leave neutral samples and a note in meta["damage"].
+
+    Raises FormatError, ChecksumError, LimitError, MissingPresetError.
+    """
+    file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
+    signal = codec_of(file.encoded).decode(file.encoded)
+    meta = _metadata(file.metadata)
+    if file.damage:
+        meta["damage"] = file.damage
+    signal = dataclasses.replace(signal, meta=meta)
+    return merge_alpha(signal, file.metadata["alpha"]) if "alpha" in file.metadata else signal
+
+
+def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
+
+
+def codec_of(encoded: Encoded) -> Codec:
+    """The codec that made `encoded`. Raises MissingPresetError when the installed weights are others."""
+    codec = load_codec(encoded.codec)
+    if codec.digest != encoded.digest:
+        raise MissingPresetError(
+            f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; installed are {codec.digest.hex()}: "
+            "install the version of latentpress that wrote it"
+        )
+    return codec
+
+
+def _metadata(chunks: Mapping[str, bytes]) -> dict[str, Any]:
+    meta: dict[str, Any] = {k: v for k, v in chunks.items() if k not in ("alpha", "text")}
+    if "text" in chunks:
+        try:
+            plain = json.loads(chunks["text"])
+            meta |= {k: tuple(v) if k == "dpi" else v for k, v in plain.items() if k in _PLAIN}
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise FormatError(f"metadata chunk 'text': no valid JSON object ({error})") from error
+    return meta
+
+
+def open_latents(source: str | PathLike[str] | bytes, *, limits: Limits | None = None) -> Any:
+    """Decoded latents as a float tensor [1, channels, h, w], without synthesis: for learning on compressed data."""
+    encoded = container.read(file_bytes(source), limits=limits or Limits()).encoded
+    return codec_of(encoded).latents(encoded)
+
+
+# ---- files
+
+
+def encode_file(source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, **options: Any) -> int:
+    """Encode an image file to an .lpz file, atomically. options: those of `encode`. Returns the file's size in bytes."""
+    _refuse_existing(Path(target), overwrite)
+    blob = encode(source, **options)
+    container.write_file(Path(target), blob, overwrite=overwrite)
+    return len(blob)
+
+
+def decode_file(
+    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None
+) -> Signal:
+    """Decode an .lpz file to an image file or .npy, atomically."""
+    _refuse_existing(Path(target), overwrite)
+    signal = decode(source, partial=partial, limits=limits)
+    container.write_file(Path(target), signal_bytes(signal, Path(target).suffix), overwrite=overwrite)
+    return signal
+
+
+def signal_bytes(signal: Signal, suffix: str) -> bytes:
+    """The bytes of an image file, or of a .npy file."""
+    if suffix.lower() != ".npy":
+        return image_bytes(signal, suffix)
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, signal.data, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise InputError(f"{target}: exists already; choose another name or give --overwrite")

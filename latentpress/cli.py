@@ -1,0 +1,256 @@
+"""The command line: arguments to api calls, one line an error, exit codes 0 (ok), 1 (a file failed), 2 (usage). Names no codec.
+
+Heavy modules are imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from latentpress.batch import Job, plan, run
+from latentpress.errors import InputError, LatentpressError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Learned codecs people can rely on.")
+STDIO = "-"
+_debug = False
+
+Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="files, folders or globs; - is standard input")]
+Output = Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="file, or folder for several inputs; - is standard output")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace existing files")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="files at once, each on one thread")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+OneFile = Annotated[str, typer.Argument(metavar="FILE", help="an .lpz file; - is standard input")]
+
+
+def main() -> None:
+    """Entry point of the `latentpress` command."""
+    try:
+        app()
+    except LatentpressError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("latentpress: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: LatentpressError | str) -> NoReturn:
+    if _debug and isinstance(error, LatentpressError):
+        raise error
+    print(f"latentpress: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _usage(text: str) -> NoReturn:
+    print(f"latentpress: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        from latentpress import __version__
+
+        print(f"latentpress {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def encode(
+    inputs: Inputs,
+    output: Output,
+    codec: Annotated[str | None, typer.Option("--codec", help="preset name or folder; see `latentpress codecs`")] = None,
+    quality: Annotated[float | None, typer.Option("-q", "--quality", min=0, max=100, help="0 to 100, default 50")] = None,
+    bpp: Annotated[float | None, typer.Option("--bpp", help="at most so many bits a pixel")] = None,
+    psnr: Annotated[float | None, typer.Option("--psnr", help="at least so many dB")] = None,
+    max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=1, help="files of at most so many bytes")] = None,
+    effort: Annotated[int, typer.Option("--effort", min=0, max=9, help="more encoder time for smaller files; from 3 on slow")] = 2,
+    jobs: Jobs = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode images to .lpz files."""
+    if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
+        _usage("give one of -q, --bpp, --psnr and --max-bytes")
+    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort}
+    if STDIO in inputs:
+        _encode_stdin(inputs, output, settings, overwrite)
+        return
+    from latentpress.formats.image import READABLE
+
+    _run_all(plan(inputs, output, suffixes=READABLE, new_suffix=".lpz"), functools.partial(_encode_job, settings, overwrite), output, jobs)
+
+
+def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
+    from latentpress import api, container
+
+    if str(job.target) == STDIO:
+        return _write_out(api.encode(job.source, **settings), STDIO, overwrite)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    size = api.encode_file(job.source, job.target, overwrite=overwrite, **settings)
+    shape = container.read_header(job.target.read_bytes()).shape
+    return f"{job.source} -> {job.target}  {size} bytes, {8 * size / (shape[0] * shape[1]):.3f} bpp"
+
+
+def _encode_stdin(inputs: list[str], output: str, settings: dict[str, Any], overwrite: bool) -> None:
+    if len(inputs) > 1:
+        _usage("standard input is one image: give - alone")
+    from latentpress import api
+
+    _write_out(api.encode(sys.stdin.buffer.read(), **settings), output, overwrite)
+
+
+def _write_out(blob: bytes, output: str, overwrite: bool) -> str:
+    if output == STDIO:
+        sys.stdout.buffer.write(blob)
+        sys.stdout.buffer.flush()
+        return ""
+    from latentpress import container
+
+    container.write_file(Path(output), blob, overwrite=overwrite)
+    return f"{output}  {len(blob)} bytes"
+
+
+@app.command()
+def decode(
+    inputs: Inputs,
+    output: Output,
+    partial: Annotated[bool, typer.Option("--partial", help="decode what is whole of a damaged file")] = False,
+    suffix: Annotated[str, typer.Option("--format", help="format of the files in a folder, or of standard output")] = ".png",
+    jobs: Jobs = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Decode .lpz files to images (PNG, JPEG, WebP, TIFF, ...) or .npy."""
+    suffix = suffix if suffix.startswith(".") else f".{suffix}"
+    if STDIO in inputs:
+        from latentpress import api
+
+        if len(inputs) > 1:
+            _usage("standard input is one file: give - alone")
+        signal = api.decode(sys.stdin.buffer.read(), partial=partial)
+        _write_out(api.signal_bytes(signal, suffix if output == STDIO else Path(output).suffix), output, overwrite)
+        return
+    work = functools.partial(_decode_job, partial, suffix, overwrite)
+    _run_all(plan(inputs, output, suffixes={".lpz"}, new_suffix=suffix), work, output, jobs)
+
+
+def _decode_job(partial: bool, suffix: str, overwrite: bool, job: Job) -> str:
+    from latentpress import api
+
+    if str(job.target) == STDIO:
+        return _write_out(api.signal_bytes(api.decode(job.source, partial=partial), suffix), STDIO, overwrite)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    signal = api.decode_file(job.source, job.target, overwrite=overwrite, partial=partial)
+    damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
+    return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"
+
+
+def _run_all(jobs: list[Job], work: Any, output: str, workers: int) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=len(jobs) < 2 or not console.is_terminal) as progress:
+        task = progress.add_task("files", total=len(jobs))
+
+        def report(job: Job, error: str | None, result: str) -> None:
+            progress.advance(task)
+            if error is not None:
+                print(f"latentpress: {error}", file=sys.stderr)
+            elif result:
+                print(result)
+
+        good = run(jobs, work, workers=workers, report=report)
+    if not good:
+        sys.exit(1)
+
+
+def _blob(file: str) -> bytes:
+    from latentpress import api
+
+    return sys.stdin.buffer.read() if file == STDIO else api.file_bytes(file)
+
+
+def _named(file: str, error: LatentpressError) -> str:
+    return str(error) if file in str(error) else f"{file}: {error}"
+
+
+@app.command()
+def info(file: OneFile, as_json: AsJson = False) -> None:
+    """Header, chunks and sizes of an .lpz file; decodes nothing."""
+    from latentpress.inspect import describe_file
+
+    try:
+        facts = describe_file(_blob(file))
+    except LatentpressError as error:
+        _fail(_named(file, error))
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        if key != "chunks":
+            print(f"{key:>12}  {value}")
+    for chunk in facts["chunks"]:
+        print(f"{'chunk':>12}  {chunk['kind']} {tuple(chunk['position'])} at byte {chunk['offset']}, {chunk['bytes']} bytes")
+
+
+@app.command()
+def verify(
+    file: OneFile,
+    symbols: Annotated[bool, typer.Option("--symbols", help="print the SHA-256 of the decoded integer symbols")] = False,
+) -> None:
+    """Check every checksum and decode; with --symbols print what is identical on every machine."""
+    from latentpress.inspect import symbols_sha256, verify_file
+
+    try:
+        blob = _blob(file)
+        verify_file(blob)
+        if symbols:
+            print(symbols_sha256(blob))
+        else:
+            print(f"{file}: ok")
+    except LatentpressError as error:
+        _fail(_named(file, error))
+
+
+@app.command()
+def codecs(as_json: AsJson = False) -> None:
+    """Codecs and presets that are installed."""
+    from latentpress.inspect import describe_codecs
+
+    rows = describe_codecs()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("preset", "domain", "parameters", "kMAC/px enc", "dec", "weights", "licence")
+    for row in rows:
+        macs = row.get("macs_per_pixel") or {}
+        cells = [f"{macs[k] / 1e3:.1f}" if k in macs else "" for k in ("encode", "decode")]
+        size = f"{row['weight_bytes'] / 1e6:.2f} MB" if row.get("weight_bytes") else "none"
+        table.add_row(row["name"], row["domain"], f"{row.get('parameters', 0):,}", *cells, size, str(row.get("licence", "")))
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FOLDER", help="where files and the picture go")] = "latentpress-demo",
+) -> None:
+    """Encode and decode packaged photographs beside JPEG, WebP and AVIF at matched bytes; write a comparison picture."""
+    from latentpress.eval.demo import run_demo
+
+    run_demo(Path(output))
+
+
+__all__ = ["InputError", "app", "main"]

@@ -1,0 +1,47 @@
+"""Facts about .lpz files and installed codecs, for `info`, `verify` and `codecs`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from latentpress import api, container
+from latentpress.codecs import registry
+
+
+def describe_file(blob: bytes) -> dict[str, Any]:
+    """Plain values, JSON-able. Raises FormatError as `container.read` does."""
+    file = container.read(blob)
+    encoded = file.encoded
+    positions = encoded.shape[0] * (encoded.shape[1] if len(encoded.shape) > 1 else 1)
+    payload = sum(len(c.payload) for c in encoded.chunks)
+    return {
+        "codec": encoded.codec, "weights": encoded.digest.hex(), "shape": list(encoded.shape), "dims": list(encoded.dims), "dtype": encoded.dtype,
+        "parameters": dict(encoded.parameters), "bytes": len(blob), "bpp": round(8 * len(blob) / positions, 4), "payload": payload,
+        "metadata": {k: len(v) for k, v in file.metadata.items()}, "overhead": file.overhead,
+        "chunks": [{"kind": kind, "position": list(position), "offset": offset, "bytes": length}
+                   for kind, position, offset, length in file.chunk_table],
+    }  # fmt: skip
+
+
+def verify_file(blob: bytes) -> None:
+    """Raises a LatentpressError for anything that keeps the file from decoding completely."""
+    api.decode(blob)
+
+
+def symbols_sha256(blob: bytes) -> str:
+    """SHA-256 of all decoded symbols as little-endian int32, chunk after chunk."""
+    encoded = container.read(blob).encoded
+    digest = hashlib.sha256()
+    for symbols in api.codec_of(encoded).symbols(encoded):
+        digest.update(symbols.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def describe_codecs() -> list[dict[str, Any]]:
+    rows = []
+    for name in registry.names():
+        codec = registry.load_codec(name)
+        rows.append({"name": name, "codec": codec.id, "domain": codec.domain, "lossless": codec.lossless, "bounded": codec.bounded,
+                     "digest": codec.digest.hex(), **codec.describe()})  # fmt: skip
+    return rows

@@ -1,0 +1,90 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentpress.errors import InputError
+from latentpress.eval.bd import Curve, bd_psnr, bd_rate
+
+DATA = json.loads((Path(__file__).parent / "data" / "kodak_curves.json").read_text("utf-8"))
+
+
+def stored(name: str) -> Curve:
+    return Curve(name=name, rate=DATA["curves"][name]["bpp"], quality=DATA["curves"][name]["psnr"])
+
+
+@pytest.mark.parametrize("anchor, test, percent", DATA["bd_rate"])
+def test_bd_rate_gives_the_reference_figures_of_the_stored_curves(anchor, test, percent):
+    assert bd_rate(stored(anchor), stored(test)).value == pytest.approx(percent, abs=0.03)
+
+
+@pytest.mark.parametrize("anchor, test, decibel", DATA["bd_psnr"])
+def test_bd_psnr_gives_the_reference_figures_of_the_stored_curves(anchor, test, decibel):
+    assert bd_psnr(stored(anchor), stored(test)).value == pytest.approx(decibel, abs=0.002)
+
+
+@pytest.mark.parametrize("test", ["WebP", "JPEG", "hyperprior", "ELIC(paper)"])
+def test_bd_agrees_with_the_bjontegaard_package(test):
+    package = pytest.importorskip("bjontegaard")
+    a, t = stored("VTM"), stored(test)
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    theirs = package.bd_rate(a.rate, a.quality, t.rate, t.quality, **options)
+    assert bd_rate(a, t).value == pytest.approx(theirs, abs=1e-6)
+    assert bd_psnr(a, t).value == pytest.approx(package.bd_psnr(a.rate, a.quality, t.rate, t.quality, **options), abs=1e-6)
+
+
+def test_a_constant_factor_in_rate_is_that_percentage_and_the_overlap_is_stated():
+    anchor = stored("VTM")
+    test = Curve(name="half", rate=[r / 2 for r in anchor.rate[2:]], quality=anchor.quality[2:])
+    delta = bd_rate(anchor, test)
+    assert delta.value == pytest.approx(-50, abs=0.2)  # the first slope of a cut curve differs a little
+    assert (delta.low, delta.high) == (31.2, 46.592)
+    assert delta.share == pytest.approx((46.592 - 31.2) / (46.592 - 26.145))
+
+
+def test_a_constant_gain_in_quality_is_that_many_decibel_at_equal_rate():
+    anchor = stored("WebP")
+    delta = bd_psnr(anchor, Curve(name="better", rate=anchor.rate, quality=[q + 1.5 for q in anchor.quality]))
+    assert delta.value == pytest.approx(1.5, abs=1e-9)
+    assert (delta.low, delta.high) == (pytest.approx(anchor.rate[0]), pytest.approx(anchor.rate[-1]))
+    assert delta.share == 1
+
+
+def test_the_order_of_points_does_not_matter():
+    anchor, test = stored("VTM"), stored("BPG")
+    shuffled = Curve(name="BPG", rate=list(test.rate)[::-1], quality=list(test.quality)[::-1])
+    assert bd_rate(anchor, shuffled) == bd_rate(anchor, test)
+
+
+@pytest.mark.parametrize("delta, words", [(bd_rate, "dB"), (bd_psnr, "log rate")])
+def test_curves_that_share_no_range_are_refused_and_both_are_named(delta, words):
+    low = Curve(name="low", rate=[0.1, 0.2], quality=[20, 25])
+    high = Curve(name="high", rate=[1.0, 2.0], quality=[25, 35])  # touching in one point is no range either
+    with pytest.raises(InputError, match=f"low.*high.*{words}.*no overlap"):
+        delta(low, high)
+
+
+@pytest.mark.parametrize(
+    "rate, quality, words",
+    [
+        ([0.1], [20], "two or more"),
+        ([0.1, 0.2], [20, 25, 30], "two or more"),
+        ([0.0, 0.2], [20, 25], "positive"),
+        ([0.1, 0.2], [20, math.inf], "finite"),
+        ([0.1, 0.2, 0.3], [20, 25, 24], "both rise"),
+        ([0.1, 0.1, 0.3], [20, 25, 30], "both rise"),
+    ],
+)
+def test_curves_without_a_meaning_are_refused(rate, quality, words):
+    good = Curve(name="good", rate=[0.1, 0.2, 0.4], quality=[20, 25, 30])
+    for delta in (bd_rate, bd_psnr):
+        with pytest.raises(InputError, match=f"odd.*{words}"):
+            delta(good, Curve(name="odd", rate=rate, quality=quality))
+
+
+def test_numpy_arrays_are_taken_as_well():
+    a, t = stored("VTM"), stored("HM")
+    as_array = Curve(name="HM", rate=np.array(t.rate), quality=np.array(t.quality))
+    assert bd_rate(a, as_array) == bd_rate(a, t)
