@@ -186,8 +186,8 @@ class WallocModel(nn.Module):
     def start_from(self, samples: Tensor, *, deviation: float = 1.0) -> None:
         """Encoder: principal components of `samples` [N, bands]; light decoder: the best linear inverse of what the encoder then gives.
 
-        deviation: standard deviation of the strongest latent in scales of the compander. All latents get the same gain, so the same rounding
-        error: with one gain each, so that all fill the range, 12 latents take 1.7 times the rate and gain less than .1 dB.
+        deviation: standard deviation of the strongest latent in scales of the compander. All latents get the same gain, so the same
+        rounding error: were all to fill the range, 12 latents would take 1.7 times the rate for a gain below .1 dB.
         """
         mean = samples.mean(0)
         covariance = ((samples - mean).T @ (samples - mean) / len(samples)).double()

@@ -5,8 +5,8 @@
                         --weights--> scale                  what the same points missed their means by
         (scale class, quarter) --> row of a counted table --> symbol - floor(mean)
 
-Exact: all weights are integers, sums are carried in float32 and proven below 2**24, then floored by a power of two. So one file gives the same
-symbols on every machine. Fitted in closed form by `train/fit_planes.py`.
+Exact: all weights are integers, sums are carried in float32 and proven below 2**24, then floored by a power of two. So one file gives the
+same symbols on every machine. Fitted in closed form by `train/fit_planes.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEAN_BITS = 10  # weights of means are in 2**-10 quarters
 SCALE_BITS = 10
 SCALE_UNIT = 16  # scales are in 1/16 of a quarter
 CROSS = 4  # earlier channels whose 3x3 neighbourhoods help to predict a mean, the strongest; with 12 the rate falls by .4 %
-HELPERS = 12
+HELPERS = 12  # channels before a channel whose misses help to predict its scale
 BOUND = 1 << 24  # integers that float32 holds
 
 _SQUARE = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
@@ -87,9 +87,8 @@ class View:
         rows, columns = step.points(self.size)
         h, w = self.size
         own = self._around(self.values, step, len(_KINDS[step.kind][1]))
-        squares = [
-            self._squares[c, 1 + y : 1 + y + h, 1 + x : 1 + x + w][rows, columns] for c in range(min(step.channel, CROSS)) for y, x in _SQUARE
-        ]
+        strongest = self._squares[: min(step.channel, CROSS)]
+        squares = [plane[1 + y : 1 + y + h, 1 + x : 1 + x + w][rows, columns] for plane in strongest for y, x in _SQUARE]
         return _stack([*own, *squares])
 
     def for_scale(self, step: Step) -> NDArray[np.float32]:
@@ -131,7 +130,7 @@ def _inside(index: NDArray[np.int_], n: int, step: Step) -> NDArray[np.int_]:
 
 
 def _helpers(step: Step) -> range:
-    """Earlier channels whose misses help to predict a scale: the last few."""
+    """Earlier channels whose misses help to predict a scale."""
     return range(max(0, step.channel - HELPERS), step.channel)
 
 
@@ -240,8 +239,11 @@ class PlanePrior:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], prefix: str, *, channels: int, peak: int) -> PlanePrior:
-        names = ("mean", "mean_bias", "scale", "scale_bias", "thresholds")
-        return cls(channels, peak, *(state[f"{prefix}.{n}"] for n in names), Tables.from_state(dict(state), f"{prefix}.tables"))
+        tables = Tables.from_state(dict(state), f"{prefix}.tables")
+        mean, mean_bias, scale, scale_bias, thresholds = (
+            np.asarray(state[f"{prefix}.{n}"]) for n in ("mean", "mean_bias", "scale", "scale_bias", "thresholds")
+        )
+        return cls(channels, peak, mean, mean_bias, scale, scale_bias, thresholds, tables)
 
 
 def _weights(flat: NDArray[Any], bias: NDArray[Any], peaks: list[NDArray[np.int64]]) -> list[tuple[NDArray[np.float32], int]]:

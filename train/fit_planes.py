@@ -9,8 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.entropy.planes import (
-    BOUND, MEAN_BITS, QUARTERS, SCALE_BITS, SCALE_UNIT, Planes, PlanePrior, View, feature_peaks, predict_mean, predict_scale, steps,
-)  # fmt: skip
+    BOUND,
+    MEAN_BITS,
+    QUARTERS,
+    SCALE_BITS,
+    SCALE_UNIT,
+    PlanePrior,
+    Planes,
+    Step,
+    View,
+    feature_peaks,
+    predict_mean,
+    predict_scale,
+    steps,
+)
 from latentpress.entropy.tables import Tables
 
 CLASSES = 32
@@ -53,14 +65,14 @@ def fit(images: list[Planes], peak: int) -> PlanePrior:
     )  # fmt: skip
 
 
-def _count(view: View, step: object) -> int:
-    return int(view.values[0, :-1, :-1][step.points(view.size)].size)  # type: ignore[attr-defined]
+def _count(view: View, step: Step) -> int:
+    return int(view.values[0, :-1, :-1][step.points(view.size)].size)
 
 
-def _fill(views: list[View], images: list[Planes], step: object, misses: NDArray[np.int32]) -> None:
+def _fill(views: list[View], images: list[Planes], step: Step, misses: NDArray[np.int32]) -> None:
     begin = 0
     for view, image in zip(views, images, strict=True):
-        channel, points = step.channel, step.points(view.size)  # type: ignore[attr-defined]
+        channel, points = step.channel, step.points(view.size)
         values = image[channel][points]
         view.values[channel, :-1, :-1][points] = values
         view.misses[channel, :-1, :-1][points] = misses[begin : begin + values.size].reshape(values.shape)

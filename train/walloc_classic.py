@@ -1,10 +1,11 @@
 """Train and freeze the presets of classic WaLLoC: mean squared error, no rate term, photographs from a folder.
 
-    python -m latentpress.train.walloc_classic train  --preset walloc-rgb-16x --data PHOTOS --run runs/walloc-rgb-16x --steps 1500
-    python -m latentpress.train.walloc_classic freeze --preset walloc-rgb-16x --data PHOTOS --run runs/walloc-rgb-16x --out latentpress/presets
+    python -m latentpress.train.walloc_classic train  --preset walloc-rgb-16x --data PHOTOS --run RUN --steps 1500
+    python -m latentpress.train.walloc_classic freeze --preset walloc-rgb-16x --data PHOTOS --run RUN --out latentpress/presets
 
-Training works on wavelet packets of whole photographs, made once: the transform is linear, so the error of the samples is the synthesis of the
-error of the packets. Every 20th photograph is for validation. `train` goes on where RUN/state.pt left off; `freeze` fits the entropy model.
+Training works on wavelet packets of whole photographs, made once: the transform is linear, so the error of the samples is the synthesis of
+the error of the packets. Every 20th photograph is for validation. `train` goes on where RUN/state.pt left off, or stays where it is when
+the steps are done; `freeze` fits the entropy model and writes the preset.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,18 +27,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentpress.codecs import wavelet
+from latentpress.codecs.base import Signal, Target
+from latentpress.codecs.image_walloc_classic import WallocClassic
+from latentpress.codecs.presets import write_preset
 from latentpress.codecs.walloc import WallocConfig, WallocModel
+from latentpress.entropy.planes import PlanePrior
+from latentpress.train.fit_planes import fit
 
 CONFIGS = {
     "walloc-rgb-16x": WallocConfig(latents=12, width=128, blocks=4),
     "walloc-rgb-4x": WallocConfig(latents=48, width=96, blocks=4),
 }
+FIT_SIDE = 40  # latents of each photograph, each way, that the entropy model is fitted to
 MARGIN = 2  # latents at a crop's edge that the loss leaves out: the decoder sees zeros beyond them
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How a run goes. crop: latents a side; warm: steps of linear warm-up; the rate is constant for half of the steps, then falls on a cosine."""
+    """How a run goes. crop: latents a side; warm: steps of linear warm-up; the rate is constant for half of the steps, then falls."""
 
     steps: int = 1500
     batch: int = 6
@@ -191,7 +197,8 @@ def train(preset: str, data: Path, folder: Path, config: RunConfig) -> None:
         run.spent = time.time() - began
         if run.step % 100 == 0 or run.step == config.steps:
             psnr = -10 * math.log10(sum(losses) / len(losses))
-            say(folder, f"step {run.step} {run.spent:.0f} s training {psnr:.3f} dB validation {validate(run.averaged(), validation):.3f} dB")
+            score = validate(run.averaged(), validation)
+            say(folder, f"step {run.step} {run.spent:.0f} s training {psnr:.3f} dB validation {score:.3f} dB")
             losses = []
             run.save()
     provenance = dict(
@@ -199,6 +206,51 @@ def train(preset: str, data: Path, folder: Path, config: RunConfig) -> None:
         optimizer="SOAP", validation_psnr=round(validate(run.averaged(), validation), 3), torch=torch.__version__,
     )  # fmt: skip
     (folder / "run.json").write_text(json.dumps(provenance, indent=1) + "\n")
+
+
+def frozen_weights(model: WallocModel, prior: PlanePrior) -> dict[str, np.ndarray]:
+    """What a preset stores: the encoder in float32, as its sums are long; the decoder in float16; the entropy model as integers."""
+    weights = {k: v.detach().numpy().astype(np.float32 if k.startswith("encoder") else np.float16) for k, v in model.state_dict().items()}
+    return weights | prior.state("prior")
+
+
+@torch.no_grad()
+def integers(model: WallocModel, path: Path, most: int | None = None) -> np.ndarray:
+    """Latents int32 [latents, h, w] of a photograph, at most the middle `most` each way."""
+    q = model.encode(load_samples(path))[0].numpy().astype(np.int32)
+    top, left = (0, 0) if most is None else (max(0, (n - most) // 2) for n in q.shape[1:])
+    return q[:, top:, left:] if most is None else q[:, top : top + most, left : left + most]
+
+
+def measure(codec: WallocClassic, files: list[Path]) -> dict[str, float]:
+    """Mean bpp of the payload and mean PSNR of what `decode` returns."""
+    rates, scores = [], []
+    for path in files:
+        data = np.asarray(Image.open(path).convert("RGB"))
+        encoded = codec.encode(Signal(data=data, dims=codec.dims), Target(quality=50))
+        error = np.mean((codec.decode(encoded).data.astype(np.float64) - data) ** 2)
+        rates.append(8 * sum(len(c.payload) for c in encoded.chunks) / (data.shape[0] * data.shape[1]))
+        scores.append(10 * math.log10(255**2 / error))
+    return {"bpp": round(sum(rates) / len(rates), 4), "psnr": round(sum(scores) / len(scores), 3)}
+
+
+def freeze(preset: str, data: Path, folder: Path, out: Path, images: int, command: str) -> None:
+    model = WallocModel(CONFIGS[preset]).eval()
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    training, validation = photographs(data)
+    prior = fit([integers(model, f, FIT_SIDE) for f in training[:: max(1, len(training) // images)]], model.compander.peak)
+    run = json.loads((folder / "run.json").read_text())
+    description = dict(
+        codec=WallocClassic.id, config=asdict(model.config), command=command, provenance=run,
+        about=dict(
+            licence="Apache-2.0", paper="Jacobellis and Yadwadkar, Learned Compression for Compressed Learning, 2024",
+            origin="trained from scratch; no weights of the released models",
+        ),
+    )  # fmt: skip
+    write_preset(out / preset, description, frozen_weights(model, prior))
+    figures = measure(WallocClassic.from_preset(out / preset, preset), validation)
+    write_preset(out / preset, description | {"validation": figures}, frozen_weights(model, prior))
+    say(folder, f"frozen: validation {figures['bpp']:.3f} bpp {figures['psnr']:.2f} dB")
 
 
 def say(folder: Path, line: str) -> None:
@@ -216,6 +268,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("latentpress/presets"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--images", type=int, default=60, help="photographs that the entropy model is fitted to")
     for name, value in asdict(RunConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args(arguments)
@@ -227,6 +280,9 @@ def main(arguments: list[str]) -> None:
     config = RunConfig(**{k: getattr(options, k) for k in asdict(RunConfig())})
     if options.what == "train":
         train(options.preset, options.data, options.run, config)
+    else:
+        command = f"python -m latentpress.train.walloc_classic train --preset {options.preset} --data PHOTOS, then freeze"
+        freeze(options.preset, options.data, options.run, options.out, options.images, command)
 
 
 if __name__ == "__main__":

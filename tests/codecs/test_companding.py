@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from latentpress.codecs.companding import CLIP, Compander
 
 

@@ -8,6 +8,7 @@ import pywt
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from latentpress.codecs import wavelet
 
 
