@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: env demo test test-long lint types linktree clean
+.PHONY: env demo test test-long lint types linktree clean peers-env bench-image bench-speed bench-coder
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -39,3 +39,18 @@ types: env linktree
 
 clean:
 	rm -rf $(VENV) .typecheck out
+
+# CompressAI's metadata asks for numpy<2, though it works with numpy 2, so it comes without its dependencies
+peers-env: env
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-deps compressai==1.2.8 torchvision==0.28.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers,compressai]"
+
+# BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --effort 2 5"
+bench-image: env
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md $(BENCH)
+
+bench-speed: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md $(BENCH)
+
+bench-coder: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

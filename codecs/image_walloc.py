@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,15 @@ from latentpress.codecs.blocks import SeparableBlock
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.tiled import TileCore, Tiled
 from latentpress.entropy.exact import FixedConv2d, IntegerConv2d
-from latentpress.entropy.hyperprior import LEVEL_STEPS, FrozenHyperprior, Hyperprior, HyperpriorConfig, PriorNetwork, hyper_analysis, interpolate
+from latentpress.entropy.hyperprior import (
+    LEVEL_STEPS,
+    FrozenHyperprior,
+    Hyperprior,
+    HyperpriorConfig,
+    PriorNetwork,
+    hyper_analysis,
+    interpolate,
+)
 from latentpress.entropy.priors import GaussianConditional
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, UnsupportedError
@@ -175,9 +183,9 @@ class WallocRGB(TileCore):
         return Quantised(*self.prior.symbols(self.scaled(latents, level), level))
 
     def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> Quantised:
-        from latentpress.codecs.refine import refined
+        from latentpress.codecs.refine import EFFORTS, refined
 
-        return refined(self, latents, samples, level, effort)
+        return refined(self, latents, samples, level, EFFORTS[effort])
 
     def bits(self, quantised: Quantised) -> float:
         return self.prior.bits(quantised.symbols, quantised.rows)
@@ -229,7 +237,8 @@ def frozen_weights(model: WallocRGBModel, z_tables: Tables, y_tables: Tables) ->
         weight, bias, fraction = (t.numpy() for t in layer.integers)
         if np.abs(weight).max() > np.iinfo(np.int16).max:
             raise ValueError(f"{name}: weights do not fit 16 bits")
-        weights |= {f"network.{name}.weight": weight.astype(np.int16), f"network.{name}.bias": bias, f"network.{name}.fraction": fraction.astype(np.int8)}
+        parts = {"weight": weight.astype(np.int16), "bias": bias, "fraction": fraction.astype(np.int8)}
+        weights |= {f"network.{name}.{k}": v for k, v in parts.items()}
     weights["network.level_bias"] = network.level_bias.detach().numpy().astype(np.int32)
     weights |= {k: getattr(model, k).detach().numpy().astype(np.float32) for k in ("log_gain", "log_inverse")}
     return weights | z_tables.state("z_tables") | y_tables.state("y_tables")
@@ -242,10 +251,11 @@ def load_network(config: HyperpriorConfig, weights: Mapping[str, NDArray[Any]]) 
         if not isinstance(layer, FixedConv2d):
             continue
         parts = {k: torch.from_numpy(np.array(weights[f"network.{name}.{k}"])) for k in ("weight", "bias", "fraction")}
-        if parts["weight"].shape != layer.weight.shape or parts["bias"].shape != parts["fraction"].shape != layer.bias.shape:  # type: ignore[union-attr]
+        if parts["weight"].shape != layer.weight.shape or not len(parts["bias"]) == len(parts["fraction"]) == len(layer.weight):
             raise ValueError(f"{name}: shape {tuple(parts['weight'].shape)}, {tuple(layer.weight.shape)} expected")
-        parent, _, last = name.rpartition(".")
-        network.get_submodule(parent)[int(last)] = IntegerConv2d(**parts, source=layer.source, target=layer.target, groups=layer.groups)  # type: ignore[index]
+        group, _, index = name.rpartition(".")
+        frozen = IntegerConv2d(**parts, source=layer.source, target=layer.target, groups=layer.groups)
+        cast(nn.ModuleList, network.get_submodule(group))[int(index)] = frozen
     network.level_bias = nn.Parameter(torch.from_numpy(np.array(weights["network.level_bias"], np.float32)), requires_grad=False)
     network.integer = True
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

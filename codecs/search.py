@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,19 +30,35 @@ def choose_level(target: Target, trial: Trial, max_level: int) -> int:
         return quality_level(target.quality, max_level)
     if target.psnr is not None:
         wanted = target.psnr
-        if trial.psnr(max_level) < wanted:
-            raise UnsupportedError(f"{wanted:g} dB is out of reach: quality 100 gives {trial.psnr(max_level):.2f} dB")
-        return max_level - highest(lambda i: trial.psnr(max_level - i) >= wanted, max_level)
+        best = trial.psnr(max_level)
+        if best < wanted:
+            raise UnsupportedError(f"{wanted:g} dB is out of reach: quality 100 gives {best:.2f} dB")
+        # seen from the top, PSNR falls with the distance from the highest level
+        return max_level - highest(lambda i: -trial.psnr(max_level - i), -wanted, max_level, close=0.01)
     budget = target.max_bytes if target.max_bytes is not None else (target.bpp or 0) * trial.samples / 8
-    if trial.payload_bytes(0) > budget:
-        raise UnsupportedError(f"{budget:.0f} bytes of payload are out of reach: quality 0 takes {trial.payload_bytes(0):.0f}")
-    return highest(lambda level: trial.payload_bytes(level) <= budget, max_level)
+    least = trial.payload_bytes(0)
+    if least > budget:
+        raise UnsupportedError(f"{budget:.0f} bytes of payload are out of reach: quality 0 takes {least:.0f}")
+    return highest(lambda level: math.log(trial.payload_bytes(level)), math.log(budget), max_level, close=0.004)
 
 
-def highest(holds: Callable[[int], bool], last: int) -> int:
-    """The largest i in 0..last with holds(i), given that holds(0) and that it only turns from true to false."""
-    low, high = 0, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+def highest(value: Callable[[int], float], limit: float, last: int, *, close: float) -> int:
+    """The largest i in 0..last with value(i) <= limit, for a rising function with value(0) <= limit; one that comes within `close` will do.
+
+    Interpolates between the ends of the bracket, so smooth functions take three or four evaluations.
+    """
+    top = value(last)
+    if top <= limit:
+        return last
+    low, high, at_low, at_high, steps = 0, last, value(0), top, 0
+    while high - low > 1 and limit - at_low > close:
+        share = (limit - at_low) / (at_high - at_low)
+        # interpolation alone creeps along a bent curve: every third step halves the bracket
+        steps += 1
+        middle = (low + high) // 2 if steps % 3 == 0 else min(high - 1, max(low + 1, low + round(share * (high - low))))
+        at_middle = value(middle)
+        if at_middle <= limit:
+            low, at_low = middle, at_middle
+        else:
+            high, at_high = middle, at_middle
     return low

@@ -210,7 +210,9 @@ class Tiled(Codec):
 
     def _grid_of(self, encoded: Encoded) -> Grid:
         tile, level = encoded.parameters.get("tile", 1 << 40), encoded.parameters.get("level", -1)
-        if len(encoded.shape) not in (2, 3) or min(encoded.shape) < 1 or tile < self.core.align or tile % self.core.align or not 0 <= level <= self.core.max_level:
+        shape_fits = len(encoded.shape) in (2, 3) and min(encoded.shape) > 0
+        tile_fits = tile >= self.core.align and tile % self.core.align == 0
+        if not (shape_fits and tile_fits and 0 <= level <= self.core.max_level):
             raise FormatError(f"header does not fit {self.name}: shape {encoded.shape}, tile {tile}, level {level}")
         grid = self._grid(encoded.shape, tile)
         h, w = grid.latent_size
@@ -219,7 +221,7 @@ class Tiled(Codec):
         return grid
 
     def _unpacked(self, encoded: Encoded) -> Iterator[tuple[Span, NDArray[np.int32], Tensor]]:
-        spans = {span.position: span for span in self._grid_of(encoded)}
+        spans: dict[tuple[int, ...], Span] = {span.position: span for span in self._grid_of(encoded)}
         for chunk in encoded.chunks:
             span = spans.get(chunk.position or (0, 0))
             if span is None:
@@ -245,7 +247,7 @@ class Tiled(Codec):
 
     @torch.no_grad()
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
-        spans = {span.position: span for span in self._grid_of(encoded)}
+        spans: dict[tuple[int, ...], Span] = {span.position: span for span in self._grid_of(encoded)}
         level = encoded.parameters["level"]
         chunks = tuple(
             Chunk(payload=self.core.repack(s, spans[c.position or (0, 0)].size, level), position=c.position)
@@ -263,8 +265,14 @@ class _Trial:
     def __init__(self, codec: Tiled, signal: Signal, grid: Grid, latents: list[Tensor]) -> None:
         self.codec, self.signal, self.grid, self.tiles = codec, signal, grid, latents
         self.samples = grid.height * grid.width
+        self._bytes: dict[int, float] = {}
 
     def payload_bytes(self, level: int) -> float:
+        if level not in self._bytes:
+            self._bytes[level] = self._measured(level)
+        return self._bytes[level]
+
+    def _measured(self, level: int) -> float:
         core = self.codec.core
         # a chunk's stream ends on a 32-bit word: about two more than the ideal length
         return sum(core.bits(core.quantise(y, level)) / 8 + 8 for y in self.tiles)

@@ -119,7 +119,7 @@ def _checked(symbols: Symbols, rows: Rows, tables: Tables) -> tuple[Symbols, Row
     symbols, rows = np.asarray(symbols), np.asarray(rows)
     if symbols.dtype != np.int32 or symbols.ndim != 1 or symbols.shape != rows.shape:
         raise ValueError(f"flat int32 symbols and as many rows expected, got {symbols.dtype} {symbols.shape} and {rows.shape}")
-    if len(rows) and not (0 <= rows.min() and rows.max() < tables.rows):
+    if len(rows) and not (rows.min() >= 0 and rows.max() < tables.rows):
         raise ValueError(f"rows reach from {rows.min()} to {rows.max()}, the tables have {tables.rows}")
     if len(symbols) and max(-int(symbols.min()), int(symbols.max())) >= MAX_SYMBOL:
         raise ValueError(f"symbols must stay below {MAX_SYMBOL} in magnitude")

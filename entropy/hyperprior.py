@@ -155,6 +155,7 @@ class PriorNetwork(nn.Module):
         frozen = copy.deepcopy(self)
         for layers in (frozen.up, frozen.near, frozen.mix, frozen.block, frozen.out):
             for i, layer in enumerate(layers):
+                assert isinstance(layer, FixedConv2d)
                 layers[i] = layer.freeze()
         frozen.level_bias = nn.Parameter(torch.round(self.level_bias.detach() * 2**ACTIVATION.frac), requires_grad=False)
         frozen.integer = True
@@ -209,10 +210,11 @@ def hyper_analysis(latents: int, hidden: int, hyper: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step offers: means [1, m, h/2, w/2] in sixteenths, which elements are coded (flat bool) and the rows of those (flat)."""
+    """What one step offers: means and log scales [1, m, h/2, w/2] in sixteenths, which elements are coded (flat bool) and the rows of those (flat)."""
 
     index: int
     mean: Tensor
+    log_scale: Tensor
     coded: NDArray[np.bool_]
     rows: NDArray[np.uint8]
 
@@ -255,23 +257,29 @@ class FrozenHyperprior(nn.Module):
         known = torch.zeros(1, self.network.latents, *base.shape[2:], dtype=base.dtype).to(memory_format=torch.channels_last)
         for index in range(STEPS):
             mean, log_scale = self.network.parameters_of(index, base, known)
-            row = _flat((log_scale * 0.5 + 0.5).floor_() - GaussianConditional.first)
-            row = row.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
+            index_of_scale = _flat((log_scale * 0.5 + 0.5).floor_() - GaussianConditional.first)
+            row: NDArray[np.uint8] = index_of_scale.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
             coded = row >= self.skip
             residual = np.zeros(row.shape, np.int32)
-            residual[coded] = choose(Step(index, mean, coded, row[coded]))
+            residual[coded] = choose(Step(index, mean, log_scale, coded, row[coded]))
             scatter(known, mean.add_(_unflat(residual, mean), alpha=16), index)
         return known
 
-    def symbols(self, y: Tensor, level: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]], Tensor]:
-        """For y in units of the quantisation step: z^ and each step's symbols, the table rows of all, and y^ in sixteenths."""
-        z = self.hyper(y)
+    def symbols(
+        self, y: Tensor, level: int, *, z: Tensor | None = None, watch: Callable[[Step], None] = lambda step: None
+    ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]], Tensor]:
+        """For y in units of the quantisation step: z^ and each step's symbols, the table rows of all, and y^ in sixteenths.
+
+        z: hyper-latents to use instead of those that the hyper analysis gives; watch: sees each step.
+        """
+        z = self.hyper(y) if z is None else z
         symbols, rows = [_flat(z).to(torch.int32).numpy()], [self._z_rows(z.shape[2] * z.shape[3])]
 
         def choose(step: Step) -> NDArray[np.int32]:
             wish = _flat(torch.round(gather(y, step.index) - step.mean / 16).clamp_(1 - MAX_RESIDUAL, MAX_RESIDUAL - 1))
             symbols.append(wish.to(torch.int32).numpy()[step.coded])
             rows.append(step.rows)
+            watch(step)
             return symbols[-1]
 
         known = self.walk(z, level, choose)

@@ -64,10 +64,12 @@ class Tables:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Probability of each cdf entry in 2**-24; the entry at the end of each row is meaningless."""
-        return np.append(np.diff(self.cdf.astype(np.int64)), 0)
+        wide = self.cdf.astype(np.int64)
+        return np.append(wide[1:] - wide[:-1], 0)
 
     def row_counts(self, row: int) -> NDArray[np.int64]:
-        return np.diff(self.cdf[self.start[row] : self.start[row + 1]].astype(np.int64))
+        wide = self.cdf[self.start[row] : self.start[row + 1]].astype(np.int64)
+        return wide[1:] - wide[:-1]
 
     def bits(self, symbols: NDArray[np.int32], rows: NDArray[np.integer[Any]]) -> float:
         """Ideal code length in bits of `symbols` under `rows`, escapes included: what the coder will need, within a fraction of a per mille."""
@@ -120,7 +122,7 @@ def gaussian_tables(scales: Sequence[float]) -> Tables:
     return Tables.from_masses([m for m, _ in rows], [low for _, low in rows])
 
 
-def escape_value(symbols: NDArray[np.int64], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.int64]:
+def escape_value(symbols: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.int64]:
     """Symbols outside [low, high) to 1, 2, 3, ...: odd above, even below, nearest first."""
     symbols = symbols.astype(np.int64)
     return np.where(symbols >= high, 2 * (symbols - high) + 1, 2 * (low.astype(np.int64) - 1 - symbols) + 2)

@@ -79,8 +79,13 @@ def result(curves: dict[str, list[Point]], images: Sequence[str], anchors: Seque
         },
         "images": list(images),
         "bd_rate": {c: {a: _entry(d) for a, d in row.items()} for c, row in deltas.items() if row},
-        "curves": {c: [asdict(p) for p in points] for c, points in curves.items()},
+        "curves": {c: [_rounded(p) for p in points] for c, points in curves.items()},
     }
+
+
+def _rounded(point: Point) -> dict[str, Any]:
+    means = {"bpp": round(point.bpp, 6), "psnr": round(point.psnr, 4)}
+    return asdict(point) | means | {"psnr_by_image": [round(v, 4) for v in point.psnr_by_image]}
 
 
 def _entry(delta: bd.Delta | str) -> dict[str, Any]:
@@ -138,7 +143,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("nothing to measure: name a codec (--codec) or a peer (--peers)")
     cache = RowCache(arguments.cache, KEY)
     tasks = [(point, path) for point in points for path in paths]
-    one_thread()
     measure_all(missing(tasks, cache), cache, arguments.jobs)
     names = [p.stem for p in paths]
     curves = mean_curves([cache[row_key(*t)] for t in tasks], names)

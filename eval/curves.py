@@ -22,8 +22,8 @@ class Point:
     setting: str
     bpp: float
     psnr: float
-    bytes_by_image: tuple[int, ...]
-    psnr_by_image: tuple[float, ...]
+    bytes_by_image: list[int]
+    psnr_by_image: list[float]
 
 
 def mean_point(rows: Sequence[Row], images: Sequence[str]) -> Point:
@@ -36,8 +36,8 @@ def mean_point(rows: Sequence[Row], images: Sequence[str]) -> Point:
         setting=ordered[0]["setting"],
         bpp=sum(r["bpp"] for r in ordered) / len(ordered),
         psnr=sum(r["psnr"] for r in ordered) / len(ordered),
-        bytes_by_image=tuple(r["bytes"] for r in ordered),
-        psnr_by_image=tuple(r["psnr"] for r in ordered),
+        bytes_by_image=[r["bytes"] for r in ordered],
+        psnr_by_image=[r["psnr"] for r in ordered],
     )
 
 

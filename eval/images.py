@@ -34,7 +34,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
 
 
 def fingerprint(path: Path) -> str:

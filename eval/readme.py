@@ -19,6 +19,8 @@ def replace_block(text: str, name: str, body: str) -> str:
 
 def write_block(path: Path, name: str, body: str) -> None:
     """Replace the block of `name` in a file; a file without its marks is left as it is and raises InputError that names it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file to write the table into")
     try:
         text = replace_block(path.read_text("utf-8"), name, body)
     except InputError as error:

@@ -29,6 +29,7 @@ from latentpress.formats.image import DIMS, image_bytes, read_image
 Source = NDArray[Any] | Signal | str | PathLike[str] | bytes
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 2
+_FILE_OVERHEAD = 40  # bytes around the payload of a one-chunk file
 _BINARY = ("icc", "exif", "xmp")
 _PLAIN = ("text", "dpi")
 
@@ -75,7 +76,7 @@ def _one_target(**given: Any) -> Target:
 
 def _within(coder: Codec, signal: Signal, metadata: Mapping[str, bytes], max_bytes: int, effort: int) -> bytes:
     """The payload search knows nothing of the file around it, and refinement may add a little: shrink the budget until the file fits."""
-    budget = max_bytes
+    budget = max_bytes - _FILE_OVERHEAD - sum(len(k) + len(v) + 10 for k, v in metadata.items())
     for _ in range(8):
         if budget < 1:
             break

@@ -18,7 +18,7 @@ import re
 import secrets
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -55,8 +55,8 @@ FIELD_BYTES = 4096  # all header fields; 30 long parameter names fit
 HEADER_MAX = len(MAGIC) + 1 + VARINT_BYTES + FIELD_BYTES + 4
 FRAME_MAX = 1 + 1 + AXES * VARINT_BYTES + VARINT_BYTES + 4  # a chunk without its payload; metadata frames are shorter
 PIECE = 1 << 20  # bytes copied at a time to compute a CRC
-RESCUE_BYTES = 1 << 33  # looking for whole chunks in damaged data checksums at most so many bytes (seconds), and the file a few times
-CANDIDATE_BYTES = 1 << 15  # parsing one place where a chunk may begin takes as long as checksumming so many bytes
+RESCUE_BYTES = 1 << 33  # reading a damaged file in part checksums at most so many bytes besides going over it a few times: seconds
+RESCUE_PLACES = 1 << 18  # and tries so many places where a chunk may begin: seconds, the places in 22 MB of noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,14 +278,14 @@ def _is_text(value: bytes) -> bool:
 
 
 class _Memory:
-    """A file held in memory: views, no copies."""
+    """A file held in memory, or its bytes from `base` on: views, no copies."""
 
-    def __init__(self, blob: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(blob).cast("B")
-        self.size = len(self._data)
+    def __init__(self, blob: bytes | bytearray | memoryview, *, base: int = 0) -> None:
+        self._data, self._base = memoryview(blob).cast("B"), base
+        self.size = base + len(self._data)
 
     def view(self, at: int, size: int) -> memoryview:
-        return self._data[at : at + size]
+        return self._data[at - self._base : at - self._base + size]
 
 
 class _Disk:
@@ -649,13 +649,13 @@ def _gather(contents: _Contents) -> None:
         _check_chunk(source, contents.header, frame)
         contents.add(frame)
         at = frame.end
+    _check_end(contents, at + 1)
+
+
+def _check_end(contents: _Contents, at: int) -> None:
+    """Behind the end mark stands the index and nothing else. An index is a function of its chunks, so it is made again and compared."""
     if not contents.chunks:
         raise FormatError("there is no data chunk")
-    _check_tail(contents, at + 1)
-
-
-def _check_tail(contents: _Contents, at: int) -> None:
-    """After the end mark stands the index and nothing else. An index is a function of its chunks, so it is made again and compared."""
     source, expected = contents.source, contents.index
     rest = source.size - at
     if rest != len(expected):
@@ -724,8 +724,9 @@ def read_chunk(file: bytes | bytearray | memoryview | BinaryIO, position: Sequen
     frame = _frame_for(source, header, wanted, limits)
     if frame is None:
         raise InputError(f"no chunk has position {tuple(position)}")
-    _check_chunk(source, header, frame)
-    return Chunk(payload=bytes(source.view(frame.payload, frame.end - frame.payload)), position=wanted)
+    part = _Memory(source.view(frame.start, frame.end - frame.start), base=frame.start)  # from disk, once
+    _check_chunk(part, header, frame)
+    return Chunk(payload=bytes(part.view(frame.payload, frame.end - frame.payload)), position=wanted)
 
 
 def _frame_for(source: _Source, header: Header, wanted: tuple[int, ...], limits: Limits) -> _Frame | None:
@@ -757,15 +758,17 @@ def _frame_by_walking(source: _Source, header: Header, wanted: tuple[int, ...], 
 class _Rescue:
     """Walks a damaged file from whole chunk to whole chunk.
 
-    After a damaged chunk the walk goes on where that chunk says it ends if something whole stands there; else at the next chunk that the
-    index knows; else, without an index, at the next bytes that are a chunk by their CRC.
+    After a damaged chunk the walk goes on where that chunk says it ends if something whole stands there; else at the next bytes that are a
+    chunk by their CRC, or at the next chunk that the index knows, whichever comes first.
     """
 
     def __init__(self, contents: _Contents) -> None:
         self.contents, self.source, self.header = contents, contents.source, contents.header
         self.index = _index_of(self.source, self.header, contents.limits)
-        self.offsets = [] if self.index is None else [entry.offset for entry in self.index.entries]
-        self.budget = 4 * self.source.size + RESCUE_BYTES
+        self.entries = [] if self.index is None else self.index.entries
+        self.offsets = [entry.offset for entry in self.entries]
+        self.bytes_left = 4 * self.source.size + RESCUE_BYTES
+        self.places_left = RESCUE_PLACES
         self.damage: list[str] = []
 
     def run(self) -> list[str]:
@@ -773,7 +776,7 @@ class _Rescue:
         while not self._is_tail(at):
             frame = self._parsed(at)
             if frame is not None and self._is_whole(frame):
-                self._keep(frame)
+                self._noting(self.contents.add, frame)
                 at = frame.end
                 continue
             stop = next(self._whole_after(frame, at), None)
@@ -782,8 +785,8 @@ class _Rescue:
                 return self.damage
             self._report(frame, at, stop)
             at = stop
-        if self.index is None and len(self.contents.chunks) > 1:
-            self.damage.append(f"the index after byte {at} is missing")
+        if not self.damage:
+            self._noting(_check_end, self.contents, at + 1)
         return self.damage
 
     def _is_tail(self, at: int) -> bool:
@@ -800,12 +803,12 @@ class _Rescue:
     def _is_whole(self, frame: _Frame) -> bool:
         if frame.end > self.source.size:
             return False
-        self.budget -= frame.end - frame.start
-        return self.budget > 0 and _computed(self.source, self.header, frame) == int.from_bytes(frame.crc, "little")
+        self.bytes_left -= frame.end - frame.start
+        return self.bytes_left > 0 and _computed(self.source, self.header, frame) == int.from_bytes(frame.crc, "little")
 
-    def _keep(self, frame: _Frame) -> None:
+    def _noting(self, check: Callable[..., None], *arguments: object) -> None:
         try:
-            self.contents.add(frame)
+            check(*arguments)
         except FormatError as error:
             self.damage.append(str(error))
 
@@ -813,21 +816,26 @@ class _Rescue:
         """Offsets behind the damaged chunk at `at` where the walk can go on, best first."""
         if frame is not None and self._stands(frame.end):
             yield frame.end
+        known = bisect_right(self.offsets, at)  # how many chunks of the index begin here or before
+        start = at + 1
+        if known and self.offsets[known - 1] == at:
+            start += self.entries[known - 1].length - 1
         if self.index is None:
-            yield from self._scan(at + 1)
+            yield from self._scan(start, self.source.size)
         else:
-            starts = islice(self.offsets, bisect_right(self.offsets, at), None)
-            yield from filter(self._stands, chain(starts, [self.index.start - 1]))
+            # noise in the payload of a data chunk is not searched: only metadata can stand before the next known offset
+            later = [*self.offsets[known : known + 1], self.index.start - 1]
+            yield from self._scan(start, later[0])
+            yield from filter(self._stands, chain(islice(self.offsets, known, None), [self.index.start - 1]))
 
     def _stands(self, at: int) -> bool:
         """True if a whole chunk, or the end, stands here."""
         return self._is_tail(at) or ((frame := self._parsed(at)) is not None and self._is_whole(frame))
 
-    def _scan(self, start: int) -> Iterator[int]:
-        rest = self.source.view(start, self.source.size - start)
-        for match in re.finditer(rb"[\x01\x02\x10]", rest):
-            self.budget -= CANDIDATE_BYTES
-            if self.budget < 0:
+    def _scan(self, start: int, stop: int) -> Iterator[int]:
+        for match in re.finditer(rb"[\x01\x02\x10]", self.source.view(start, max(0, stop - start))):
+            self.places_left -= 1
+            if self.places_left < 0:
                 return
             if (frame := self._parsed(start + match.start())) is not None and self._is_whole(frame):
                 yield frame.start
@@ -842,8 +850,7 @@ class _Rescue:
 
     def _report(self, frame: _Frame | None, start: int, stop: int) -> None:
         """One line for each chunk lost between two offsets, named by the index, else by its own frame."""
-        first, last = bisect_left(self.offsets, start), bisect_left(self.offsets, stop)
-        lost = [] if self.index is None else self.index.entries[first:last]
+        lost = self.entries[bisect_left(self.offsets, start) : bisect_left(self.offsets, stop)]
         names = [(_label(e.kind, e.position), e.offset, e.offset + e.length) for e in lost]
         if frame is not None and all(e.offset != frame.start for e in lost):
             names.insert(0, (frame.label, frame.start, min(frame.end, stop)))

@@ -20,8 +20,8 @@ from latentpress.errors import InputError, LimitError, MissingExtraError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-READABLE = frozenset(".png .jpg .jpeg .webp .avif .tif .tiff .bmp .ppm .pgm .pnm .gif .jp2".split())
-WRITABLE = frozenset(".png .jpg .jpeg .webp .avif .tif .tiff .bmp .ppm .pgm".split())
+READABLE = frozenset([".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".jp2"])
+WRITABLE = frozenset([".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"])
 DIMS = ("y", "x", "band")
 _DIRECT = {"L", "LA", "RGB", "RGBA"}
 _VIA = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "La": "LA", "RGBa": "RGBA"}

@@ -28,6 +28,8 @@ def test_a_text_without_its_two_marks_is_refused(text):
 
 def test_a_file_without_marks_stays_as_it_is(tmp_path):
     path = tmp_path / "README.md"
+    with pytest.raises(InputError, match="no such file"):
+        write_block(path, "image", "x")
     path.write_text("nothing here", "utf-8")
     with pytest.raises(InputError, match=r"README\.md"):
         write_block(path, "image", "x")
