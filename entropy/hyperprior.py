@@ -210,7 +210,7 @@ def hyper_analysis(latents: int, hidden: int, hyper: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step offers: means and log scales [1, m, h/2, w/2] in sixteenths, which elements are coded (flat bool) and the rows of those (flat)."""
+    """What one step offers: means and log scales [1, m, h/2, w/2] in sixteenths, which are coded (flat bool) and the rows of those (flat)."""
 
     index: int
     mean: Tensor

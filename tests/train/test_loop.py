@@ -40,7 +40,7 @@ def test_the_rate_warms_up_stays_and_falls_to_a_hundredth() -> None:
 def test_levels_stay_in_range_and_prefer_the_inner_ones() -> None:
     torch.manual_seed(0)
     levels = loop.sample_levels(4000, 8)
-    assert 0 <= levels.min() and levels.max() <= 7
+    assert levels.min() >= 0 and levels.max() <= 7
     outer = float(((levels < 1) | (levels > 6)).float().mean())
     assert 0.02 < outer < 0.08  # a uniform draw would give 0.29
 
@@ -49,7 +49,7 @@ def test_crops_are_parts_of_the_photographs_in_all_orientations() -> None:
     image = torch.arange(3 * 32 * 40).reshape(3, 32, 40).remainder(251).to(torch.uint8)
     crops = Crops([image], crop=32, batch=64, seed=3)
     batch = crops.next()
-    assert batch.shape == (64, 3, 32, 32) and 0 <= batch.min() and batch.max() <= 1
+    assert batch.shape == (64, 3, 32, 32) and batch.min() >= 0 and batch.max() <= 1
     starts = {tuple((b[0, 0, :2] * 255).round().int().tolist()) for b in batch}
     assert len(starts) > 8
     again = Crops([image], crop=32, batch=64, seed=3).next()
