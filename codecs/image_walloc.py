@@ -31,6 +31,7 @@ from latentpress.entropy.hyperprior import (
     Hyperprior,
     HyperpriorConfig,
     PriorNetwork,
+    Rows,
     hyper_analysis,
     interpolate,
 )
@@ -118,7 +119,7 @@ class Quantised:
     """One tile: symbols and rows as the prior codes them, y^ in sixteenths."""
 
     symbols: list[NDArray[np.int32]]
-    rows: list[NDArray[np.uint8]]
+    rows: list[Rows]
     known: Tensor
 
 
