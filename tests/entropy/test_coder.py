@@ -139,7 +139,7 @@ def test_wrong_arguments_are_refused() -> None:
         (np.zeros(2, np.int32), np.array([0, 1])),
         (np.full(2, MAX_SYMBOL, np.int32), np.zeros(2, int)),
     ):
-        with pytest.raises(ValueError, match="expected|rows|magnitude"):
+        with pytest.raises(ValueError, match=r"expected|rows|magnitude"):
             Encoder().push(symbols, rows, tables)
 
 
