@@ -85,7 +85,7 @@ def test_estimated_and_real_bits_agree(codec: Codec) -> None:
     core = getattr(codec, "core", None)
     if core is None or not hasattr(core, "bits"):
         pytest.skip("no estimate")
-    image = natural(400, 512, top=0, left=0)
+    image = natural(448, 512, top=0, left=0)
     level = getattr(core, "max_level", 0)
     samples = core.to_samples(image)
     import torch
