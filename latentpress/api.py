@@ -24,7 +24,7 @@ from latentpress.codecs.registry import DEFAULTS, load_codec
 from latentpress.container import Limits
 from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
 from latentpress.formats.alpha import merge_alpha, split_alpha
-from latentpress.formats.image import DIMS, image_bytes, read_image
+from latentpress.formats.image import DIMS, image_bytes, read_image, warn_of_lost_metadata
 
 Source = NDArray[Any] | Signal | str | PathLike[str] | bytes
 DEFAULT_QUALITY = 50.0
@@ -118,7 +118,7 @@ def decode(source: str | PathLike[str] | bytes, *, partial: bool = False, limits
     """
     file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
     signal = codec_of(file.encoded).decode(file.encoded)
-    meta = _metadata(file.metadata)
+    meta = metadata_of(file.metadata)
     if file.damage:
         meta["damage"] = file.damage
     signal = dataclasses.replace(signal, meta=meta)
@@ -145,15 +145,23 @@ def codec_of(encoded: Encoded) -> Codec:
     return codec
 
 
-def _metadata(chunks: Mapping[str, bytes]) -> dict[str, Any]:
+def metadata_of(chunks: Mapping[str, bytes]) -> dict[str, Any]:
+    """Metadata chunks of a file as `Signal.meta`, without alpha. Raises FormatError for a damaged chunk `text`."""
     meta: dict[str, Any] = {k: v for k, v in chunks.items() if k not in ("alpha", "text")}
-    if "text" in chunks:
-        try:
-            plain = json.loads(chunks["text"])
-            meta |= {k: tuple(v) if k == "dpi" else v for k, v in plain.items() if k in _PLAIN}
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise FormatError(f"metadata chunk 'text': no valid JSON object ({error})") from error
-    return meta
+    return meta | _plain_metadata(chunks["text"]) if "text" in chunks else meta
+
+
+def _plain_metadata(blob: bytes) -> dict[str, Any]:
+    try:
+        plain = json.loads(blob)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"metadata chunk 'text': no valid JSON ({error})") from error
+    text, dpi = (plain.get(k) for k in _PLAIN) if isinstance(plain, dict) else (0, 0)
+    if text is not None and not (isinstance(text, dict) and all(isinstance(v, str) for v in text.values())):
+        raise FormatError("metadata chunk 'text': an object with the object 'text' of strings expected")
+    if dpi is not None and not (isinstance(dpi, list) and len(dpi) == 2 and all(isinstance(v, int | float) and 0 < v < 1e9 for v in dpi)):
+        raise FormatError("metadata chunk 'text': two positive numbers expected in 'dpi'")
+    return ({} if text is None else {"text": text}) | ({} if dpi is None else {"dpi": tuple(dpi)})
 
 
 def open_latents(source: str | PathLike[str] | bytes, *, limits: Limits | None = None) -> Any:
@@ -187,6 +195,7 @@ def signal_bytes(signal: Signal, suffix: str) -> bytes:
     """The bytes of an image file, or of a .npy file."""
     if suffix.lower() != ".npy":
         return image_bytes(signal, suffix)
+    warn_of_lost_metadata(signal, ".npy", set())
     import io
 
     buffer = io.BytesIO()

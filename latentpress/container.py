@@ -729,6 +729,26 @@ def read_chunk(file: bytes | bytearray | memoryview | BinaryIO, position: Sequen
     return Chunk(payload=bytes(part.view(frame.payload, frame.end - frame.payload)), position=wanted)
 
 
+def read_metadata(file: bytes | bytearray | memoryview | BinaryIO, *, limits: Limits = _USUAL_LIMITS) -> dict[str, bytes]:
+    """The metadata chunks alone, payload by key. Data chunks are stepped over unread, so damage there goes unnoticed, and a cut file
+    gives the metadata in front of the cut.
+
+    Raises   FormatError, ChecksumError, LimitError, UnsupportedError
+    """
+    source = _Memory(file) if isinstance(file, bytes | bytearray | memoryview) else _Disk(file)
+    header = read_header(source.view(0, HEADER_MAX), limits=limits)
+    contents, at, steps = _Contents(source, header, limits), header.size, 0
+    while at < source.size and (frame := _frame_at(source, at)) is not None:
+        steps += 1
+        if steps > limits.chunks:
+            raise LimitError(f"more than {limits.chunks} chunks; raise Limits.chunks for data you trust")
+        if frame.kind != "data":
+            _check_chunk(source, header, frame)
+            contents.add(frame)
+        at = frame.end
+    return contents.metadata
+
+
 def _frame_for(source: _Source, header: Header, wanted: tuple[int, ...], limits: Limits) -> _Frame | None:
     if (index := _index_of(source, header, limits)) is None:
         return _frame_by_walking(source, header, wanted, limits)

@@ -26,17 +26,18 @@ def split_alpha(signal: Signal) -> tuple[Signal, bytes | None]:
 
 def merge_alpha(signal: Signal, png: bytes) -> Signal:
     """Inverse of `split_alpha`. Raises FormatError when the PNG is damaged or of another size."""
-    alpha = _read(png, signal.data.shape[:2])
-    return dataclasses.replace(signal, data=np.concatenate([signal.data, alpha[:, :, None].astype(signal.data.dtype)], axis=2))
+    data = signal.data[:, :, None] if signal.data.ndim == 2 else signal.data
+    alpha = _read(png, data.shape[:2], "L" if data.dtype == np.uint8 else "I;16")
+    return dataclasses.replace(signal, data=np.concatenate([data, alpha[:, :, None].astype(data.dtype)], axis=2), dims=(*signal.dims[:2], "band"))
 
 
-def _read(png: bytes, size: tuple[int, ...]) -> NDArray[Any]:
+def _read(png: bytes, size: tuple[int, ...], mode: str) -> NDArray[Any]:
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            if image.size != (size[1], size[0]) or image.mode not in ("L", "I;16"):
-                raise FormatError(f"alpha plane: {image.size[0]} x {image.size[1]} {image.mode}, {size[1]} x {size[0]} expected")
+            if image.size != (size[1], size[0]) or image.mode != mode:
+                raise FormatError(f"alpha plane: {image.size[0]} x {image.size[1]} {image.mode}, {size[1]} x {size[0]} {mode} expected")
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(f"alpha plane: damaged ({error})") from error
