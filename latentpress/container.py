@@ -702,8 +702,6 @@ def _index_entries(cursor: _Cursor, at: int, limits: Limits) -> list[ChunkEntry]
         at += entries[-1].length
         if at >= stop:
             raise cursor.error("a chunk runs into the index")
-    if cursor.left:
-        raise cursor.error("bytes after the last entry")
     return entries
 
 
@@ -869,8 +867,10 @@ def write_file(path: str | os.PathLike[str], blob: bytes | memoryview, *, overwr
     mode = _mode_to_keep(final, overwrite=overwrite)
     temporary = os.path.join(os.path.dirname(final), f".lpz-{secrets.token_hex(8)}.tmp")
     try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            _write_synced(temporary, blob, mode)
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                _fill(file.fileno(), blob, mode)
             _move(temporary, final, overwrite=overwrite)
         finally:
             with suppress(FileNotFoundError):
@@ -901,17 +901,13 @@ def _mode_to_keep(path: str, *, overwrite: bool) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _write_synced(path: str, blob: bytes | memoryview, mode: int | None) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        if mode is not None:
-            os.chmod(path, mode)
-        rest = memoryview(blob).cast("B")
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _fill(handle: int, blob: bytes | memoryview, mode: int | None) -> None:
+    if mode is not None:
+        os.chmod(handle, mode)
+    rest = memoryview(blob).cast("B")
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+    os.fsync(handle)
 
 
 def _move(temporary: str, final: str, *, overwrite: bool) -> None:

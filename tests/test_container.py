@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -741,7 +742,7 @@ def test_a_file_is_written_whole(tmp_path):
 def test_a_file_that_exists_stays_unless_overwriting_is_allowed(tmp_path):
     path = tmp_path / "a.lpz"
     path.write_bytes(b"old")
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(InputError, match="exists: choose another name, or allow overwriting"):
         write_file(path, LARGE)
     assert path.read_bytes() == b"old"
     path.chmod(0o640)
@@ -757,20 +758,39 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
     assert (tmp_path / "a.lpz").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_file_that_appears_meanwhile_stays(tmp_path, monkeypatch):
+def test_a_file_that_exists_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    (tmp_path / "a.lpz").write_bytes(b"old")
+    monkeypatch.setattr(os, "open", None)
+    with pytest.raises(InputError, match="exists"):
+        write_file(tmp_path / "a.lpz", LARGE)
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, "no links here")
+
+
+@pytest.mark.parametrize("link", [os.link, no_links], ids=["links", "no-links"])
+def test_a_file_that_appears_meanwhile_stays(tmp_path, monkeypatch, link):
     path, fsync = tmp_path / "a.lpz", os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (path.write_bytes(b"theirs"), fsync(handle)))
-    with pytest.raises(InputError, match="exists"):
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InputError, match="exists: choose another name"):
         write_file(path, SMALL)
     assert path.read_bytes() == b"theirs"
     assert left_over(tmp_path) == ["a.lpz"]
 
 
-def test_file_systems_without_hard_links_are_written_too(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "no links here")
+def test_a_temporary_file_of_another_process_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "same")
+    (tmp_path / ".lpz-same.tmp").write_bytes(b"theirs")
+    with pytest.raises(InputError):
+        write_file(tmp_path / "a.lpz", SMALL)
+    assert (tmp_path / ".lpz-same.tmp").read_bytes() == b"theirs"
+    assert left_over(tmp_path) == [".lpz-same.tmp"]
 
-    monkeypatch.setattr(os, "link", refuse)
+
+def test_file_systems_without_hard_links_are_written_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
     write_file(tmp_path / "a.lpz", SMALL)
     assert (tmp_path / "a.lpz").read_bytes() == SMALL
     assert left_over(tmp_path) == ["a.lpz"]
