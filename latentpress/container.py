@@ -902,7 +902,7 @@ def _mode_to_keep(path: str, *, overwrite: bool) -> int | None:
 
 
 def _fill(handle: int, blob: bytes | memoryview, mode: int | None) -> None:
-    if mode is not None:
+    if mode is not None and os.chmod in os.supports_fd:
         os.chmod(handle, mode)
     rest = memoryview(blob).cast("B")
     while rest:
