@@ -119,8 +119,9 @@ def _refuse_deep_colour(image: Image, name: str) -> None:
     deep = False
     if image.format == "TIFF" and not image.mode.startswith(("I", "F")):
         deep = max(image.tag_v2.get(258, (8,))) > 8  # type: ignore[attr-defined]
-    elif image.format == "PPM" and image.mode == "RGB" and image.tile:
-        deep = isinstance(image.tile[0].args, tuple) and image.tile[0].args[-1] > 255
+    elif image.format == "PPM" and image.mode == "RGB":
+        tiles: list[Any] = getattr(image, "tile", [])
+        deep = bool(tiles) and isinstance(tiles[0].args, tuple) and tiles[0].args[-1] > 255
     if deep:
         raise InputError(f"{name}: {image.format} colour of more than 8 bits would be cut to 8; convert it to a 16-bit PNG first")
 
