@@ -26,6 +26,8 @@ def split_alpha(signal: Signal) -> tuple[Signal, bytes | None]:
 
 def merge_alpha(signal: Signal, png: bytes) -> Signal:
     """Inverse of `split_alpha`. Raises FormatError when the PNG is damaged or of another size."""
+    if signal.data.ndim != 3:
+        raise FormatError(f"alpha plane: beside a signal of shape {signal.data.shape}, [y, x, band] expected")
     alpha = _read(png, signal.data.shape[:2])
     return dataclasses.replace(signal, data=np.concatenate([signal.data, alpha[:, :, None].astype(signal.data.dtype)], axis=2))
 
@@ -38,5 +40,5 @@ def _read(png: bytes, size: tuple[int, ...]) -> NDArray[Any]:
             if image.size != (size[1], size[0]) or image.mode not in ("L", "I;16"):
                 raise FormatError(f"alpha plane: {image.size[0]} x {image.size[1]} {image.mode}, {size[1]} x {size[0]} expected")
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(f"alpha plane: damaged ({error})") from error

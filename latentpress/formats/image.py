@@ -35,16 +35,28 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Signal:
         blob = source.read_bytes() if isinstance(source, Path) else bytes(source)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
-    if _deep_colour_png(blob):
-        data = _imagecodecs().png_decode(blob)
-        return Signal(data=data, dims=DIMS, meta=_open(blob, name)[1])
     data, meta = _open(blob, name)
-    return Signal(data=data, dims=DIMS, meta=meta)
+    return Signal(data=_deep_pixels(blob, name) if _deep_colour_png(blob) else data, dims=DIMS, meta=meta)
 
 
 def _deep_colour_png(blob: bytes) -> bool:
     """16-bit PNG with more than one band, which Pillow would cut to 8 bits."""
     return blob[:8] == _PNG_MAGIC and len(blob) > 25 and blob[24] == 16 and blob[25] in (2, 4, 6)
+
+
+def _deep_pixels(blob: bytes, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(_imagecodecs().png_decode(blob))
+    except (RuntimeError, ValueError) as error:  # its PngError is a RuntimeError
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: damaged image ({_one_line(error)}); give a PNG, JPEG, WebP, AVIF or TIFF file")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _imagecodecs() -> Any:
@@ -66,8 +78,10 @@ def _open(blob: bytes, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
         raise LimitError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: no image file; give a PNG, JPEG, WebP, AVIF or TIFF file") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name}: damaged image ({error}); give a PNG, JPEG, WebP, AVIF or TIFF file") from error
+    except InputError:
+        raise
+    except Exception as error:  # on damaged bytes Pillow's readers raise whatever they stumble over: struct.error, TypeError, ...
+        raise _damaged(name, error) from error
 
 
 def _pixels(image: Image, name: str) -> NDArray[Any]:
@@ -134,7 +148,10 @@ def _pillow_bytes(data: NDArray[Any], signal: Signal, suffix: str) -> bytes:
         options |= _png_texts(signal)
         options.pop("xmp", None)
     buffer = io.BytesIO()
-    image.save(buffer, formats[suffix], **options)
+    try:
+        image.save(buffer, formats[suffix], **options)
+    except Exception as error:  # sizes and metadata that the format cannot hold; Pillow's writers raise ValueError, SyntaxError, ...
+        raise InputError(f"{suffix} cannot hold this image or its metadata ({_one_line(error)}): write another format, or .npy") from error
     return buffer.getvalue()
 
 
@@ -145,5 +162,8 @@ def _png_texts(signal: Signal) -> dict[str, Any]:
     if "xmp" in signal.meta:
         info.add_itxt("XML:com.adobe.xmp", signal.meta["xmp"].decode("utf-8", "replace"))
     for key, value in signal.meta.get("text", {}).items():
-        info.add_itxt(key, value)
+        try:
+            info.add_itxt(key.encode("latin-1"), value)
+        except UnicodeEncodeError:
+            warnings.warn(f"the text {key!r} is not written: PNG keywords are Latin-1", stacklevel=5)
     return {"pnginfo": info}
