@@ -57,7 +57,7 @@ def encode(
     metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
     if bpp is not None:
         _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
-        if not bpp > 0:
+        if not 0 < bpp < float("inf"):
             raise InputError(f"bpp {bpp}: a positive number expected")
         bpp, max_bytes = None, max(1, int(bpp * signal.data.shape[0] * signal.data.shape[1] / 8))
     target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
@@ -150,10 +150,18 @@ def _metadata(chunks: Mapping[str, bytes]) -> dict[str, Any]:
     if "text" in chunks:
         try:
             plain = json.loads(chunks["text"])
-            meta |= {k: tuple(v) if k == "dpi" else v for k, v in plain.items() if k in _PLAIN}
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            meta |= {k: _plain_value(k, plain[k]) for k in _PLAIN if k in plain}
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise FormatError(f"metadata chunk 'text': no valid JSON object ({error})") from error
     return meta
+
+
+def _plain_value(key: str, value: Any) -> Any:
+    """What writers of images may rely on: "text" maps str to str, "dpi" is two floats."""
+    if key == "text":
+        return {str(k): str(v) for k, v in value.items()}
+    x, y = value
+    return float(x), float(y)
 
 
 def open_latents(source: str | PathLike[str] | bytes, *, limits: Limits | None = None) -> Any:
