@@ -60,7 +60,8 @@ def encode(
         _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
         if not 0 < bpp < float("inf"):
             raise InputError(f"bpp {bpp}: a positive number expected")
-        bpp, max_bytes = None, max(1, int(bpp * math.prod(signal.data.shape[:2]) / 8))
+        max_bytes = max(1, int(bpp * math.prod(signal.data.shape[:2]) / 8))
+        bpp = None
     target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     if max_bytes is None:
         return container.write(coder.encode(colour, target, effort=effort), metadata=metadata)
