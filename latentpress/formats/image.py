@@ -25,6 +25,11 @@ WRITABLE = frozenset([".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"
 DIMS = ("y", "x", "band")
 _DIRECT = {"L", "LA", "RGB", "RGBA"}
 _VIA = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "La": "LA", "RGBa": "RGBA"}
+# TIFF tags that say how samples are stored, or that travel apart (resolution, XMP, ICC): no part of what EXIF says about a picture.
+# Pillow writes them into TIFF files as they come, so those of another file would scramble the samples.
+_STORAGE_TAGS = frozenset([*range(254, 260), *range(262, 267), 273, *range(277, 285), *range(288, 294), 296, 297, 301, 317, 320, *range(322, 326),
+                           330, 332, *range(338, 342), 347, *range(512, 522), *range(529, 533), 700, 34675])  # fmt: skip
+_X_RESOLUTION = 282
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -87,6 +92,8 @@ def _open(blob: bytes, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
 def _pixels(image: Image, name: str) -> NDArray[Any]:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[:, :, None]
+    if image.mode == "I" and image.format == "PPM":  # what Pillow makes of 16-bit PGM
+        return np.asarray(image).clip(0, 65535).astype(np.uint16)[:, :, None]
     mode = image.mode if image.mode in _DIRECT else _VIA.get(image.mode)
     if mode is None:
         raise InputError(f"{name}: mode {image.mode} is not supported; convert it to 8- or 16-bit gray or RGB first")
@@ -103,6 +110,8 @@ def _metadata(image: Image, name: str) -> dict[str, Any]:
     if image.info.get("icc_profile"):
         meta["icc"] = bytes(image.info["icc_profile"])
     exif = image.info.get("exif") or (image.getexif().tobytes() if len(image.getexif()) else b"")
+    if exif and image.format == "TIFF":
+        exif = _without_storage_tags(exif)
     if exif:
         meta["exif"] = bytes(exif)
     xmp = image.info.get("xmp")
@@ -111,9 +120,20 @@ def _metadata(image: Image, name: str) -> dict[str, Any]:
     texts = {k: str(v) for k, v in getattr(image, "text", {}).items() if k != "XML:com.adobe.xmp"}
     if texts:
         meta["text"] = texts
-    if "dpi" in image.info:
+    if "dpi" in image.info and (image.format != "TIFF" or _X_RESOLUTION in image.tag_v2):  # type: ignore[attr-defined]
         meta["dpi"] = tuple(float(v) for v in image.info["dpi"])
     return meta
+
+
+def _without_storage_tags(exif: bytes) -> bytes:
+    """b"" when nothing is left."""
+    from PIL import Image
+
+    tags = Image.Exif()
+    tags.load(exif)
+    for tag in _STORAGE_TAGS & set(tags):
+        del tags[tag]
+    return tags.tobytes() if len(tags) else b""
 
 
 def image_bytes(signal: Signal, suffix: str) -> bytes:
@@ -149,6 +169,8 @@ def _pillow_bytes(data: NDArray[Any], signal: Signal, suffix: str) -> bytes:
         options.pop("xmp", None)
     buffer = io.BytesIO()
     try:
+        if suffix in (".tif", ".tiff") and "exif" in options:
+            options["exif"] = _without_storage_tags(options["exif"])
         image.save(buffer, formats[suffix], **options)
     except Exception as error:  # sizes and metadata that the format cannot hold; Pillow's writers raise ValueError, SyntaxError, ...
         raise InputError(f"{suffix} cannot hold this image or its metadata ({_one_line(error)}): write another format, or .npy") from error
