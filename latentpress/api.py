@@ -150,7 +150,7 @@ def _metadata(chunks: Mapping[str, bytes]) -> dict[str, Any]:
     if "text" in chunks:
         try:
             plain = json.loads(chunks["text"])
-            meta |= {k: _plain_value(k, plain[k]) for k in _PLAIN if k in plain}
+            meta |= {k: _plain_value(k, v) for k, v in plain.items() if k in _PLAIN}
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise FormatError(f"metadata chunk 'text': no valid JSON object ({error})") from error
     return meta
