@@ -139,11 +139,11 @@ def test_further_frames_are_warned_about(format):
 def test_no_image_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "note.txt"
     path.write_text("no image")
-    with pytest.raises(InputError, match=r"note\.txt: no image file"):
+    with pytest.raises(InputError, match=r"note\.txt: (no image file|damaged image)"):
         read_image(path)
     with pytest.raises(InputError, match=r"absent\.png: cannot be read"):
         read_image(tmp_path / "absent.png")
-    with pytest.raises(InputError, match="no image file"):
+    with pytest.raises(InputError, match="(no image file|damaged image)"):
         read_image(file(Image.new("RGB", (64, 64)))[:-30])
 
 
@@ -178,6 +178,7 @@ def test_tiff_tags_that_describe_its_layout_are_left_behind():
     tags = Image.Exif()
     tags[0x010F] = "maker"
     tags.get_ifd(0x8769)[0x829A] = 0.5
+    tags[0x8769] = dict(tags.get_ifd(0x8769))
     meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags)).meta
     kept = Image.Exif()
     kept.load(meta["exif"])
@@ -296,7 +297,7 @@ def test_refusals_name_the_remedy(suffix, bands, dtype, remedy):
 
 def test_what_pillow_refuses_to_write_is_our_error():
     wide = Signal(data=np.zeros((1, 16400, 3), np.uint8), dims=DIMS)
-    with pytest.raises(InputError, match=r"\.webp cannot hold this image.*write \.png"):
+    with pytest.raises(InputError, match=r"\.webp cannot hold this image.*write another format"):
         image_bytes(wide, ".webp")
     with pytest.raises(InputError, match=r"\.jpg cannot hold"):
         image_bytes(signal(3, exif=b"II" + bytes(70000)), ".jpg")
