@@ -60,6 +60,8 @@ def check_end(contents: Contents, at: int) -> None:
     """Behind the end mark stands the index and nothing else. An index is a function of its chunks, so it is made again and compared."""
     if not contents.chunks:
         raise FormatError("there is no data chunk")
+    if len(contents.metadata) != contents.header.metadata_chunks:
+        raise FormatError(f"{len(contents.metadata)} metadata chunks, the header counts {contents.header.metadata_chunks}")
     source, expected = contents.source, contents.index
     rest = source.size - at
     if rest != len(expected):

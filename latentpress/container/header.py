@@ -16,6 +16,7 @@ from latentpress.container.layout import (
     FIELD_BYTES,
     LEVEL,
     MAGIC,
+    METADATA_CHUNKS,
     NAMED_BY_DIGEST,
     NAMED_ONLY,
     PARAMETERS,
@@ -97,9 +98,20 @@ def _header_of(fields: dict[int, Cursor], *, size: int, crc: int) -> Header:
         dtype=_dtype_of(fields[DTYPE]) if DTYPE in fields else USUAL_DTYPE,
         dims=dims,
         parameters=_parameters_of(fields),
+        metadata_chunks=_metadata_chunks_of(fields),
         size=size,
         crc=crc,
     )
+
+
+def _metadata_chunks_of(fields: dict[int, Cursor]) -> int:
+    if METADATA_CHUNKS not in fields:
+        return 0
+    cursor = fields[METADATA_CHUNKS]
+    count = cursor.varint()
+    if count == 0 or cursor.left:
+        raise cursor.error("one number of at least 1 expected")
+    return count
 
 
 def _codec_of(cursor: Cursor) -> str:

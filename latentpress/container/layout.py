@@ -20,8 +20,8 @@ DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int6
 USUAL_DIMS, USUAL_DTYPE, USUAL_PARAMETER = ("y", "x", "band"), "uint8", "level"
 
 # Header tags: even ones must be understood, odd ones may be skipped.
-NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS = 2, 4, 6, 8, 10, 12, 14
-TAGS = frozenset((NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS))
+NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS, METADATA_CHUNKS = 2, 4, 6, 8, 10, 12, 14, 16
+TAGS = frozenset((NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS, METADATA_CHUNKS))
 
 # Chunk types
 END, ORIGIN, PLACED, METADATA = 0, 1, 2, 16
@@ -65,6 +65,7 @@ class Header:
     dtype: str
     dims: tuple[str, ...]
     parameters: Mapping[str, int]
+    metadata_chunks: int
     size: int
     crc: int
 

@@ -22,6 +22,7 @@ from latentpress.container.layout import (
     LEVEL,
     MAGIC,
     METADATA,
+    METADATA_CHUNKS,
     NAMED_BY_DIGEST,
     NAMED_ONLY,
     ORIGIN,
@@ -49,7 +50,7 @@ def write(encoded: Encoded, *, metadata: Mapping[str, bytes] = _NO_METADATA) -> 
     metadata  payload by key: 1 to 64 printable ASCII characters such as "icc", "exif", "xmp"; "data" is taken
     Raises    InputError for whatever the format cannot hold
     """
-    header = _header_bytes(encoded)
+    header = _header_bytes(encoded, len(metadata))
     seed = google_crc32c.value(header)
     parts = [header, crc_bytes(seed)]
     for key in sorted(metadata):
@@ -64,9 +65,10 @@ def write(encoded: Encoded, *, metadata: Mapping[str, bytes] = _NO_METADATA) -> 
     return b"".join(parts)
 
 
-def _header_bytes(encoded: Encoded) -> bytes:
-    """Magic to the last field, without the CRC."""
-    fields = b"".join(varint(tag) + varint(len(value)) + value for tag, value in sorted(_field_values(encoded).items()))
+def _header_bytes(encoded: Encoded, metadata_chunks: int) -> bytes:
+    """Magic to the last field, without the CRC. The number of metadata chunks is kept, so that a lost one is noticed."""
+    values = _field_values(encoded) | ({METADATA_CHUNKS: varint(metadata_chunks)} if metadata_chunks else {})
+    fields = b"".join(varint(tag) + varint(len(value)) + value for tag, value in sorted(values.items()))
     if len(fields) > FIELD_BYTES:
         raise InputError(f"header fields take {len(fields)} bytes, the format holds {FIELD_BYTES}: use fewer or shorter parameters")
     return MAGIC + bytes([VERSION]) + varint(len(fields)) + fields
