@@ -143,7 +143,7 @@ def test_no_image_is_an_error_that_names_the_file(tmp_path):
         read_image(path)
     with pytest.raises(InputError, match=r"absent\.png: cannot be read"):
         read_image(tmp_path / "absent.png")
-    with pytest.raises(InputError, match="(no image file|damaged image)"):
+    with pytest.raises(InputError, match=r"(no image file|damaged image)"):
         read_image(file(Image.new("RGB", (64, 64)))[:-30])
 
 
