@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     text = markdown(figures, curves, anchors)
     print(text)
     if arguments.readme:
-        write_block(arguments.readme, "image", text)
+        write_block(arguments.readme, arguments.block, text)
     return figures
 
 
@@ -169,6 +169,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path("out/bench/image.jsonl"))
     parser.add_argument("--figures", type=Path, default=FOLDER / "image.json")
     parser.add_argument("--readme", type=Path, default=None, help="file whose figures:image block is replaced")
+    parser.add_argument("--block", default="image", help="name of that block")
     arguments = parser.parse_args(argv)
     if arguments.jobs < 1:
         parser.error(f"--jobs {arguments.jobs}: at least 1 expected")
