@@ -49,6 +49,11 @@ peers-env: env
 bench-image: env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md $(BENCH)
 
+# a part of Kodak: effort 9 takes minutes a megapixel
+bench-effort: env
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json --effort 2 9 \
+		--qualities 14 42 70 100 --images kodim01 kodim07 kodim13 kodim19 --jobs 2 $(BENCH)
+
 bench-speed: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md $(BENCH)
 

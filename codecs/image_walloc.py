@@ -177,15 +177,22 @@ class WallocRGB(TileCore):
     def _row(self, table: Tensor, level: int) -> Tensor:
         return interpolate(table, torch.tensor([level / LEVEL_STEPS]))
 
+    def gain_row(self, level: int) -> Tensor:
+        """Natural logarithm of the gains, [1, latents, 1, 1]."""
+        return self._row(self.log_gain, level)
+
     def scaled(self, latents: Tensor, level: int) -> Tensor:
-        return latents * torch.exp(self._row(self.log_gain, level))
+        return latents * torch.exp(self.gain_row(level))
 
     def quantise(self, latents: Tensor, level: int) -> Quantised:
         return Quantised(*self.prior.symbols(self.scaled(latents, level), level))
 
-    def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> Quantised:
-        from latentpress.codecs.refine import EFFORTS, refined
+    def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int, margins: tuple[int, int, int, int]) -> Quantised:
+        from latentpress.codecs.refine import EFFORTS, corrected, refined
 
+        latents = corrected(self, latents, level, margins)
+        if effort not in EFFORTS:
+            return self.quantise(latents, level)
         return refined(self, latents, samples, level, EFFORTS[effort])
 
     def bits(self, quantised: Quantised) -> float:

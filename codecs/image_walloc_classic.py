@@ -70,7 +70,9 @@ class WallocClassicCore(TileCore):
     def quantise(self, latents: Tensor, level: int) -> NDArray[np.int32]:
         return latents[0].numpy().astype(np.int32)
 
-    def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> NDArray[np.int32]:
+    def refine(
+        self, latents: Tensor, samples: Tensor, level: int, effort: int, margins: tuple[int, int, int, int]
+    ) -> NDArray[np.int32]:
         return self.quantise(latents, level)
 
     def bits(self, quantised: NDArray[np.int32]) -> float:

@@ -63,8 +63,11 @@ class TileCore(ABC):
         """Real latents of one tile to something that `bits`, `pack` and `reconstructed` take."""
 
     @abstractmethod
-    def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> Any:
-        """As `quantise`, but spend encoder time on a better choice. samples: those of the tile, [1, c, h, w]."""
+    def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int, margins: tuple[int, int, int, int]) -> Any:
+        """As `quantise`, but spend encoder time on a better choice (effort 2 to 9).
+
+        samples: those of the tile, [1, c, h, w]; margins: latent positions at its top, bottom, left and right that depend on other tiles.
+        """
 
     @abstractmethod
     def bits(self, quantised: Any) -> float: ...
@@ -159,10 +162,10 @@ class Tiled(Codec):
         level = choose_level(target, _Trial(self, signal, grid, latents), self.core.max_level)
         chunks = []
         for span, y in zip(spans, latents, strict=True):
-            if effort < 3:
+            if effort < 2:
                 quantised = self.core.quantise(y, level)
             else:
-                quantised = self.core.refine(y, self._window(signal.data, span, grid), level, effort)
+                quantised = self.core.refine(y, self._window(signal.data, span, grid), level, effort, self._margins(span, grid))
             chunks.append(Chunk(payload=self.core.pack(quantised), position=span.position))
         parameters = {"level": level} if len(spans) == 1 else {"level": level, "tile": self.tile}
         return Encoded(
@@ -183,6 +186,12 @@ class Tiled(Codec):
         top, left = span.y0 * s - y0, span.x0 * s - x0
         padded = F.pad(samples, (0, span.x1 * s - x1, 0, span.y1 * s - y1), mode="replicate")
         return padded[:, :, top:, left:]
+
+    def _margins(self, span: Span, grid: Grid) -> tuple[int, int, int, int]:
+        """Positions along each side that see into a neighbouring tile."""
+        reach, (h, w) = self.core.analysis_reach + self.core.synthesis_reach, grid.latent_size
+        sides = (span.y0 > 0, span.y1 < h, span.x0 > 0, span.x1 < w)
+        return tuple(reach if neighbour else 0 for neighbour in sides)  # type: ignore[return-value]
 
     def _analyse(self, data: NDArray[Any], span: Span, grid: Grid) -> Tensor:
         wide = span.grown(self.core.analysis_reach, *grid.latent_size)

@@ -47,7 +47,8 @@ def encode(
     source   array [y, x] or [y, x, band] of uint8 or uint16, a Signal, the path of an image, or an image file's bytes
     codec    preset name or folder (default walloc-rgb)
     quality 0 to 100 (default 50), or bpp (bits a pixel of the whole file, at most), psnr (dB, at least), max_bytes (of the file)
-    effort   0 to 9: rate bought with encoder time; from 3 on the latents are refined
+    effort   0 to 9: rate bought with encoder time. 0 and 1 round what analysis gives, 2 (the default) corrects it once by what
+             decoding would give, 3 to 9 refine the latents by gradient
     Raises InputError, UnsupportedError, MissingPresetError.
     """
     if not 0 <= effort <= 9:
