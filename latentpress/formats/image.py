@@ -170,7 +170,6 @@ def _without_layout(exif: Any) -> Any:
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         kept.pop(tag, None)
         if values := exif.get_ifd(tag):
-            kept.get_ifd(tag).update(values)
             kept[tag] = dict(values)
     return kept
 

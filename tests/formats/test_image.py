@@ -177,7 +177,7 @@ def test_the_comment_of_a_jpeg_is_kept():
 def test_tiff_tags_that_describe_its_layout_are_left_behind():
     tags = Image.Exif()
     tags[0x010F] = "maker"
-    tags[0x8769] = {0x829A: 0.5}
+    tags.get_ifd(0x8769)[0x829A] = 0.5
     meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags)).meta
     kept = Image.Exif()
     kept.load(meta["exif"])
