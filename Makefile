@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: env demo test test-long lint types linktree clean peers-env bench-image bench-speed bench-coder
+.PHONY: golden bench-image bench-speed bench-coder peers-env env demo test test-long lint types linktree clean peers-env bench-image bench-speed bench-coder
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -54,3 +54,7 @@ bench-speed: peers-env
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)
+
+# golden files prove that old files decode: written once a release, never after
+golden: env
+	LATENTPRESS_WRITE_GOLDEN=1 $(BIN)/pytest -q tests/test_exactness.py -k golden

@@ -31,6 +31,7 @@ from latentpress.entropy.hyperprior import (
     Hyperprior,
     HyperpriorConfig,
     PriorNetwork,
+    Rows,
     hyper_analysis,
     interpolate,
 )
@@ -118,7 +119,7 @@ class Quantised:
     """One tile: symbols and rows as the prior codes them, y^ in sixteenths."""
 
     symbols: list[NDArray[np.int32]]
-    rows: list[NDArray[np.uint8]]
+    rows: list[Rows]
     known: Tensor
 
 
@@ -183,9 +184,9 @@ class WallocRGB(TileCore):
         return Quantised(*self.prior.symbols(self.scaled(latents, level), level))
 
     def refine(self, latents: Tensor, samples: Tensor, level: int, effort: int) -> Quantised:
-        from latentpress.codecs.refine import refined
+        from latentpress.codecs.refine import EFFORTS, refined
 
-        return refined(self, latents, samples, level, effort)
+        return refined(self, latents, samples, level, EFFORTS[effort])
 
     def bits(self, quantised: Quantised) -> float:
         return self.prior.bits(quantised.symbols, quantised.rows)

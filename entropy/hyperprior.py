@@ -36,6 +36,7 @@ LATENT = Fixed(frac=4, limit=8192)  # what the context sees of y^; y^ itself is 
 OUTPUT = Fixed(frac=4, limit=16384)  # means, and log scales before they become rows
 LEVEL_STEPS = 128  # integer levels between two rows of the learned tables
 STEPS = 4
+Rows = NDArray[np.int16] | NDArray[np.uint8]
 POSITIONS = ((0, 0), (1, 1), (0, 1), (1, 0))
 MAX_RESIDUAL = 1 << 18  # keeps y^ in sixteenths exact in float32
 
@@ -105,7 +106,7 @@ class PriorNetwork(nn.Module):
         ])  # fmt: skip
         self.out = nn.ModuleList(FixedConv2d(c, m // 2, 1, source=a, target=OUTPUT) for _ in range(4 * STEPS))
         self.level_bias = nn.Parameter(torch.zeros(config.levels, c))
-        self.latents = m
+        self.latents, self.hyper = m, h
         self.integer = False
 
     @property
@@ -210,10 +211,11 @@ def hyper_analysis(latents: int, hidden: int, hyper: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step offers: means [1, m, h/2, w/2] in sixteenths, which elements are coded (flat bool) and the rows of those (flat)."""
+    """What one step offers: means and log scales [1, m, h/2, w/2] in sixteenths, which are coded (flat bool) and the rows of those (flat)."""
 
     index: int
     mean: Tensor
+    log_scale: Tensor
     coded: NDArray[np.bool_]
     rows: NDArray[np.uint8]
 
@@ -260,29 +262,36 @@ class FrozenHyperprior(nn.Module):
             row: NDArray[np.uint8] = index_of_scale.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
             coded = row >= self.skip
             residual = np.zeros(row.shape, np.int32)
-            residual[coded] = choose(Step(index, mean, coded, row[coded]))
+            residual[coded] = choose(Step(index, mean, log_scale, coded, row[coded]))
             scatter(known, mean.add_(_unflat(residual, mean), alpha=16), index)
         return known
 
-    def symbols(self, y: Tensor, level: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.uint8]], Tensor]:
-        """For y in units of the quantisation step: z^ and each step's symbols, the table rows of all, and y^ in sixteenths."""
-        z = self.hyper(y)
-        symbols, rows = [_flat(z).to(torch.int32).numpy()], [self._z_rows(z.shape[2] * z.shape[3])]
+    def symbols(
+        self, y: Tensor, level: int, *, z: Tensor | None = None, watch: Callable[[Step], None] = lambda step: None
+    ) -> tuple[list[NDArray[np.int32]], list[Rows], Tensor]:
+        """For y in units of the quantisation step: z^ and each step's symbols, the table rows of all, and y^ in sixteenths.
+
+        z: hyper-latents to use instead of those that the hyper analysis gives; watch: sees each step.
+        """
+        z = self.hyper(y) if z is None else z
+        rows: list[Rows]
+        symbols, rows = [_flat(z).to(torch.int32).numpy()], [self._z_rows(z.shape[2] * z.shape[3], level)]
 
         def choose(step: Step) -> NDArray[np.int32]:
             wish = _flat(torch.round(gather(y, step.index) - step.mean / 16).clamp_(1 - MAX_RESIDUAL, MAX_RESIDUAL - 1))
             symbols.append(wish.to(torch.int32).numpy()[step.coded])
             rows.append(step.rows)
+            watch(step)
             return symbols[-1]
 
         known = self.walk(z, level, choose)
         return symbols, rows, known
 
-    def bits(self, symbols: list[NDArray[np.int32]], rows: list[NDArray[np.uint8]]) -> float:
+    def bits(self, symbols: list[NDArray[np.int32]], rows: list[Rows]) -> float:
         """Ideal code length of what `symbols` returned."""
         return sum(t.bits(s, r) for s, r, t in zip(symbols, rows, self._tables(), strict=True))
 
-    def pack(self, symbols: list[NDArray[np.int32]], rows: list[NDArray[np.uint8]]) -> bytes:
+    def pack(self, symbols: list[NDArray[np.int32]], rows: list[Rows]) -> bytes:
         from latentpress.entropy.coder import Encoder  # here, so that training needs no constriction
 
         encoder = Encoder()
@@ -295,7 +304,7 @@ class FrozenHyperprior(nn.Module):
         from latentpress.entropy.coder import Decoder
 
         decoder = Decoder(blob)
-        symbols: list[NDArray[np.int32]] = [decoder.pull(self._z_rows(size[0] // 4 * (size[1] // 4)), self.z_tables)]
+        symbols: list[NDArray[np.int32]] = [decoder.pull(self._z_rows(size[0] // 4 * (size[1] // 4), level), self.z_tables)]
         if np.abs(symbols[0]).max(initial=0) > HYPER.limit:
             raise FormatError("damaged stream: a hyper-latent is out of range")
 
@@ -311,8 +320,9 @@ class FrozenHyperprior(nn.Module):
 
     def repack(self, flat: NDArray[np.int32], size: tuple[int, int], level: int) -> bytes:
         """Code the symbols that `unpack` returned again. Raises ValueError if their number does not fit."""
-        z_rows = self._z_rows(size[0] // 4 * (size[1] // 4))
-        symbols, rows, at = [flat[: len(z_rows)]], [z_rows], len(z_rows)
+        z_rows = self._z_rows(size[0] // 4 * (size[1] // 4), level)
+        symbols, at = [flat[: len(z_rows)]], len(z_rows)
+        rows: list[Rows] = [z_rows]
 
         def choose(step: Step) -> NDArray[np.int32]:
             nonlocal at
@@ -329,11 +339,14 @@ class FrozenHyperprior(nn.Module):
     def _tables(self) -> list[Tables]:
         return [self.z_tables] + [self.y_tables] * STEPS
 
-    def _z_rows(self, positions: int) -> NDArray[np.uint8]:
-        return np.tile(np.arange(self.z_tables.rows, dtype=np.uint8), positions)
+    def _z_rows(self, positions: int, level: int) -> NDArray[np.int16]:
+        """Hyper-latents spread with the level, so their tables come in groups of levels: row = group * channels + channel."""
+        groups = self.z_tables.rows // self.network.hyper
+        first = min(level, self.max_level) * groups // (self.max_level + 1) * self.network.hyper
+        return np.tile(np.arange(first, first + self.network.hyper, dtype=np.int16), positions)
 
     def _z_image(self, symbols: NDArray[np.int32], size: tuple[int, int]) -> Tensor:
-        z = torch.from_numpy(symbols.astype(np.float32)).view(1, size[0] // 4, size[1] // 4, self.z_tables.rows)
+        z = torch.from_numpy(symbols.astype(np.float32)).view(1, size[0] // 4, size[1] // 4, self.network.hyper)
         return z.permute(0, 3, 1, 2)
 
 

@@ -234,7 +234,8 @@ def codecs(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("preset", "domain", "parameters", "kMAC/px enc", "dec", "weights", "licence")
+    table = Table("preset", "domain", "parameters", "enc", "dec", "weights", "licence", caption="enc, dec: thousand multiplications a pixel")
+    table.columns[0].no_wrap = True
     for row in rows:
         macs = row.get("macs_per_pixel") or {}
         cells = [f"{macs[k] / 1e3:.1f}" if k in macs else "" for k in ("encode", "decode")]

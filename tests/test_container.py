@@ -7,7 +7,9 @@ import io
 import os
 import pickle
 import random
+import re
 import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -262,15 +264,15 @@ def test_a_size_that_no_data_backs_reserves_nothing():
                 assert peak < 1 << 18, f"{peak} bytes for {extreme} at byte {start}"
 
 
-@pytest.mark.parametrize("what, bad", [
-    ("header length", SMALL[:4] + b"\x96\x00" + SMALL[5:]),
-    ("tag", SMALL[:4] + b"\x17\x82\x00" + SMALL[6:]),
-    ("field length", SMALL[:4] + b"\x17\x02\x89\x00" + SMALL[7:]),
-    ("axis", with_fields(SMALL, [(t, v[:-1] + b"\x83\x00" if t == 6 else v) for t, v in fields_of(SMALL)])),
-    ("level", with_fields(SMALL, [(t, b"\x83\x80\x00" if t == 12 else v) for t, v in fields_of(SMALL)])),
-    ("chunk length", SMALL[:32] + b"\xa8\x00" + SMALL[33:]),
-])  # fmt: skip
-def test_an_overlong_number_is_refused(what, bad):
+@pytest.mark.parametrize("bad", [
+    SMALL[:4] + b"\x96\x00" + SMALL[5:],
+    SMALL[:4] + b"\x17\x82\x00" + SMALL[6:],
+    SMALL[:4] + b"\x17\x02\x89\x00" + SMALL[7:],
+    with_fields(SMALL, [(t, v[:-1] + b"\x83\x00" if t == 6 else v) for t, v in fields_of(SMALL)]),
+    with_fields(SMALL, [(t, b"\x83\x80\x00" if t == 12 else v) for t, v in fields_of(SMALL)]),
+    SMALL[:32] + b"\xa8\x00" + SMALL[33:],
+], ids=["header-length", "tag", "field-length", "axis", "level", "chunk-length"])  # fmt: skip
+def test_an_overlong_number_is_refused(bad):
     refused(reseal(bad), FormatError, "longer than needed")
 
 
@@ -423,6 +425,50 @@ def test_an_index_that_lies_is_noticed():
             assert wrong <= {None}, "read_chunk believed an index that lies"
 
 
+def with_index(body: bytes) -> bytes:
+    """LARGE with another index, sealed."""
+    return reseal(LARGE[: parts_of(LARGE).index[0]] + body + bytes(4) + (len(body) + 4).to_bytes(4, "little"))
+
+
+INDEX = LARGE[slice(*parts_of(LARGE).index)][:-4]  # 6 chunks, 2 numbers a position
+
+
+NO_INDEX = {
+    "empty": b"",
+    "count-only": b"\x06",
+    "cut": INDEX[:-1],
+    "byte-more": INDEX + b"\0",
+    "one-more": b"\x07" + INDEX[1:],
+    "many-more": varint(2**19) + INDEX[1:],
+    "long-positions": b"\x06" + varint(2**62) + INDEX[2:],
+    "past-end": INDEX[:-1] + b"\x7f",
+    "far-past-end": INDEX[:-1] + varint(2**62),
+    "overlong": b"\x06\x82\x00" + INDEX[2:],
+}
+
+
+@pytest.mark.parametrize("body", NO_INDEX.values(), ids=NO_INDEX)
+def test_an_index_that_is_none_is_refused_and_not_used(body):
+    bad = with_index(body)
+    refused(bad, FormatError, "index")
+    assert [read_chunk(bad, chunk.position) for chunk in TILED.chunks] == list(TILED.chunks)
+    in_part = read(bad, partial=True)
+    assert in_part.encoded == TILED and in_part.damage
+
+
+def test_random_access_compares_a_chunk_with_the_index():
+    short = with_index(INDEX[:-1] + bytes([INDEX[-1] - 1]))
+    assert read_chunk(short, (1, 1)) == TILED.chunks[4]
+    with pytest.raises(FormatError, match="disagrees"):
+        read_chunk(short, (1, 2))
+
+
+def test_a_damaged_index_is_told_from_one_that_lies():
+    bad = bytearray(LARGE)
+    bad[parts_of(LARGE).index[0]] ^= 1
+    refused(bytes(bad), ChecksumError, "index at byte")
+
+
 def read_or_none(blob: bytes, position: tuple[int, ...]) -> Chunk | None:
     try:
         return read_chunk(blob, position)
@@ -442,7 +488,7 @@ def test_the_length_of_the_index_is_checked():
     (b"LP", "needs 3 bytes, 2 are there"),
     (SMALL[:4], "needs 1 bytes, 0 are there"),
     (SMALL[:20], "the header has 31 bytes, only 20 are there"),
-])  # fmt: skip
+], ids=["empty", "png", "wrong-magic", "two-bytes", "four-bytes", "twenty-bytes"])  # fmt: skip
 def test_what_is_no_header_is_said(bad, match):
     with pytest.raises(FormatError, match=match):
         read_header(bad)
@@ -488,6 +534,26 @@ def test_damage_names_position_and_bytes():
     bad[entry.offset + 10] ^= 1
     file = read(bad, partial=True)
     assert file.damage == (f"chunk (1, 1), bytes {entry.offset} to {entry.offset + entry.length - 1}: damaged, left out",)
+
+
+def test_a_damaged_payload_of_the_only_chunk_is_all_that_is_said():
+    bad = bytearray(SMALL)
+    bad[-2] ^= 1
+    assert read(bad, partial=True).damage == (f"chunk at the origin, bytes 31 to {len(SMALL) - 2}: damaged, left out",)
+
+
+def test_a_chunk_inside_a_damaged_payload_is_no_chunk():
+    inner = chunk(b"\x10\x03icc", b"false")
+    chunks = (Chunk(payload=b"x" + inner + b"x"), Chunk(payload=b"after", position=(1,)))
+    blob = write(replace(PHOTO, chunks=chunks))
+    assert inner in blob
+    bad = bytearray(blob)
+    bad[blob.index(inner) - 1] ^= 1
+    file = read(bad, partial=True)
+    assert (file.metadata, file.encoded.chunks) == ({}, chunks[1:])
+    bad[parts_of(blob).chunks[0][0]] = 0x7F  # its type: the frame says nothing any more
+    file = read(bad, partial=True)
+    assert (file.metadata, file.encoded.chunks) == ({}, chunks[1:])
 
 
 def test_neighbours_lost_together_are_both_named():
@@ -676,7 +742,7 @@ def test_a_file_is_written_whole(tmp_path):
 def test_a_file_that_exists_stays_unless_overwriting_is_allowed(tmp_path):
     path = tmp_path / "a.lpz"
     path.write_bytes(b"old")
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(InputError, match="exists: choose another name, or allow overwriting"):
         write_file(path, LARGE)
     assert path.read_bytes() == b"old"
     path.chmod(0o640)
@@ -692,20 +758,39 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
     assert (tmp_path / "a.lpz").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_file_that_appears_meanwhile_stays(tmp_path, monkeypatch):
+def test_a_file_that_exists_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    (tmp_path / "a.lpz").write_bytes(b"old")
+    monkeypatch.setattr(os, "open", None)
+    with pytest.raises(InputError, match="exists"):
+        write_file(tmp_path / "a.lpz", LARGE)
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, "no links here")
+
+
+@pytest.mark.parametrize("link", [os.link, no_links], ids=["links", "no-links"])
+def test_a_file_that_appears_meanwhile_stays(tmp_path, monkeypatch, link):
     path, fsync = tmp_path / "a.lpz", os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (path.write_bytes(b"theirs"), fsync(handle)))
-    with pytest.raises(InputError, match="exists"):
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InputError, match="exists: choose another name"):
         write_file(path, SMALL)
     assert path.read_bytes() == b"theirs"
     assert left_over(tmp_path) == ["a.lpz"]
 
 
-def test_file_systems_without_hard_links_are_written_too(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "no links here")
+def test_a_temporary_file_of_another_process_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "same")
+    (tmp_path / ".lpz-same.tmp").write_bytes(b"theirs")
+    with pytest.raises(InputError):
+        write_file(tmp_path / "a.lpz", SMALL)
+    assert (tmp_path / ".lpz-same.tmp").read_bytes() == b"theirs"
+    assert left_over(tmp_path) == [".lpz-same.tmp"]
 
-    monkeypatch.setattr(os, "link", refuse)
+
+def test_file_systems_without_hard_links_are_written_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
     write_file(tmp_path / "a.lpz", SMALL)
     assert (tmp_path / "a.lpz").read_bytes() == SMALL
     assert left_over(tmp_path) == ["a.lpz"]
@@ -719,7 +804,10 @@ def test_behind_a_link_the_file_is_replaced(tmp_path):
     assert (tmp_path / "real.lpz").read_bytes() == SMALL
 
 
-@pytest.mark.parametrize("name", [".", "missing/a.lpz", "file/a.lpz", "n" * 300])
+BAD_PLACES = {"folder": ".", "missing": "missing/a.lpz", "file": "file/a.lpz", "long": "n" * 300, "zero": "zero\0byte"}
+
+
+@pytest.mark.parametrize("name", BAD_PLACES.values(), ids=BAD_PLACES)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, name, overwrite):
     (tmp_path / "file").write_bytes(b"")
@@ -729,9 +817,28 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, name, over
     assert left_over(tmp_path) == ["file"]
 
 
-def test_a_device_is_never_replaced_by_a_file():
-    with pytest.raises(InputError, match="device"):
-        write_file("/dev/null", SMALL, overwrite=True)
+def test_what_is_no_regular_file_is_never_replaced_by_one(tmp_path):
+    """Devices, pipes, sockets. A pipe of the test's own: were the guard broken, a real device would be gone from the machine."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match="device"):
+            write_file(tmp_path / name, SMALL, overwrite=True)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_file_and_folder_are_flushed_to_disk_in_this_order(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def record(handle: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), left_over(tmp_path)))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_file(tmp_path / "a.lpz", SMALL)
+    (file, before), (folder, after) = synced
+    assert (os.path.dirname(file), folder) == (str(tmp_path), str(tmp_path))
+    assert before == [os.path.basename(file)] and after == ["a.lpz"]
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "open"])
@@ -829,6 +936,8 @@ def test_a_killed_process_leaves_no_part_of_a_file_at_the_final_name(tmp_path, c
         assert child.stdout.readline() == "here\n"
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
+    (temporary,) = set(left_over(tmp_path)) - {"a.lpz"}
+    assert re.fullmatch(r"\.lpz-[0-9a-f]{16}\.tmp", temporary), "in the same folder, so that the rename is atomic"
     assert (path.read_bytes() if overwrite else path.exists()) == (b"old" if overwrite else False)
     write_file(path, SMALL, overwrite=overwrite)  # what the dead process left is in nobody's way
     assert path.read_bytes() == SMALL

@@ -30,6 +30,7 @@ from latentpress.entropy.tables import Tables
 from latentpress.train.data import load_image
 
 SKIP = 1  # rows of the scale table that are not coded: their symbols are zero by definition
+LEVEL_GROUPS = 8  # hyper-latents have tables of their own for each eighth of the levels: 4 % of their bits
 
 
 def core_of(model: WallocRGBModel, z_tables: Tables, y_tables: Tables, skip: int) -> WallocRGB:
@@ -61,6 +62,11 @@ def sharpen(tables: Tables, counts: list[NDArray[np.float64]], strength: float, 
     return Tables.from_masses(rows, [int(v) for v in tables.low])
 
 
+def repeated(tables: Tables, times: int) -> Tables:
+    """The same rows `times` times."""
+    return Tables.from_counts([tables.row_counts(r) for r in range(tables.rows)] * times, [int(v) for v in tables.low] * times)
+
+
 class Counter:
     """Occurrences by row and symbol."""
 
@@ -78,14 +84,14 @@ class Counter:
 
 
 def fit_tables(model: WallocRGBModel, images: list[Tensor], skip: int, per_image: int, seed: int) -> tuple[Tables, Tables]:
-    z_tables, y_tables = model.prior.factorized.freeze(), GaussianConditional.freeze()
+    z_tables, y_tables = repeated(model.prior.factorized.freeze(), LEVEL_GROUPS), GaussianConditional.freeze()
     core = core_of(model, z_tables, y_tables, skip)
     z_counter, y_counter = Counter(z_tables), Counter(y_tables)
     for quantised in coded_symbols(core, images, per_image, seed):
         z_counter.add(quantised.symbols[0], quantised.rows[0])
         for symbols, rows in zip(quantised.symbols[1:], quantised.rows[1:], strict=True):
             y_counter.add(symbols, rows)
-    return sharpen(z_tables, z_counter.counts(), 2000, False), sharpen(y_tables, y_counter.counts(), 4000, True)
+    return sharpen(z_tables, z_counter.counts(), 300, False), sharpen(y_tables, y_counter.counts(), 4000, True)
 
 
 @torch.no_grad()

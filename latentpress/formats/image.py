@@ -68,7 +68,7 @@ def _imagecodecs() -> Any:
 
 
 def _open(blob: bytes, name: str) -> Signal:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(blob)) as image:
@@ -79,8 +79,10 @@ def _open(blob: bytes, name: str) -> Signal:
             return signal
     except Image.DecompressionBombError as error:
         raise LimitError(f"{name}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: no image file; give a PNG, JPEG, WebP, AVIF or TIFF file") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name}: no readable image ({error}); give a PNG, JPEG, WebP, AVIF or TIFF file") from error
+        raise InputError(f"{name}: damaged image ({error}); give a PNG, JPEG, WebP, AVIF or TIFF file") from error
 
 
 def image_signal(image: Image, name: str) -> Signal:
