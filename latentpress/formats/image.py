@@ -172,7 +172,7 @@ def _without_layout(exif: Any) -> Any:
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         kept.pop(tag, None)
         if values := exif.get_ifd(tag):
-            kept[tag] = dict(values)
+            kept[tag] = {k: v for k, v in values.items() if k != ExifTags.IFD.Interop}  # an offset into the old file
     return kept
 
 

@@ -113,7 +113,7 @@ def test_deep_colour_that_would_be_cut_is_refused():
     tiff = imagecodecs.tiff_encode(samples(3, np.uint16)) if hasattr(imagecodecs, "tiff_encode") else None
     ppm = b"P6\n2 1\n65535\n" + bytes(12)
     for blob in filter(None, (tiff, ppm)):
-        with pytest.raises(InputError, match="more than 8 bits.*16-bit PNG"):
+        with pytest.raises(InputError, match=r"more than 8 bits.*16-bit PNG"):
             read_image(blob)
 
 
@@ -139,11 +139,11 @@ def test_further_frames_are_warned_about(format):
 def test_no_image_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "note.txt"
     path.write_text("no image")
-    with pytest.raises(InputError, match=r"note\.txt: no readable image"):
+    with pytest.raises(InputError, match=r"note\.txt: no image file"):
         read_image(path)
     with pytest.raises(InputError, match=r"absent\.png: cannot be read"):
         read_image(tmp_path / "absent.png")
-    with pytest.raises(InputError, match="no readable image"):
+    with pytest.raises(InputError, match="damaged image"):
         read_image(file(Image.new("RGB", (64, 64)))[:-30])
 
 
@@ -177,8 +177,8 @@ def test_the_comment_of_a_jpeg_is_kept():
 def test_tiff_tags_that_describe_its_layout_are_left_behind():
     tags = Image.Exif()
     tags[0x010F] = "maker"
-    tags.get_ifd(0x8769)[0x829A] = 0.5
-    meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags)).meta
+    tags[0x8769] = {0x829A: 0.5}
+    meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags.tobytes())).meta
     kept = Image.Exif()
     kept.load(meta["exif"])
     assert kept[0x010F] == "maker" and kept.get_ifd(0x8769)[0x829A] == 0.5
@@ -210,7 +210,8 @@ def test_png_keeps_everything():
 
 
 @pytest.mark.parametrize(
-    "suffix, lost", [(".ppm", "dpi, exif, icc, text, xmp"), (".bmp", "exif, icc, text, xmp"), (".webp", "dpi, text"), (".jpg", "text"), (".tif", "text")]
+    "suffix, lost",
+    [(".ppm", "dpi, exif, icc, text, xmp"), (".bmp", "exif, icc, text, xmp"), (".webp", "dpi, text"), (".jpg", "text"), (".tif", "text")],
 )
 def test_what_a_format_cannot_keep_is_warned_about(suffix, lost):
     photo = signal(3, icc=ICC, exif=exif(), xmp=XMP, dpi=(300.0, 300.0), text={"Title": "one"})
