@@ -124,6 +124,10 @@ class Codec(ABC):
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         """Code `symbols` again under the header of `encoded`: gives the same bytes."""
 
+    def places(self, encoded: Encoded) -> int:
+        """How many data chunks a whole file of this header has. Raises FormatError for headers that do not fit the codec."""
+        return 1
+
     def latents(self, encoded: Encoded) -> Any:
         """Decoded latents as a float tensor, no synthesis. Raises UnsupportedError where a codec has none."""
         from latentpress.errors import UnsupportedError

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -58,7 +59,7 @@ def names() -> list[str]:
 def load_codec(name: str | Path) -> Codec:
     """A ready codec by preset name, codec id or path of a preset folder. Raises MissingPresetError for unknown names."""
     path = Path(name)
-    if (path / DESCRIPTION).is_file():
+    if os.path.isfile(path / DESCRIPTION):  # unlike Path.is_file, False for a name that is too long
         return _load_directory(path.resolve(), path.resolve().name)
     return _load_named(str(name))
 
@@ -85,7 +86,10 @@ def _load_directory(directory: Path, name: str) -> Codec:
 
 
 def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
-    cls: Any = point.load()
+    try:
+        cls: Any = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
     if directory is None:
         if hasattr(cls, "from_preset"):
             raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")

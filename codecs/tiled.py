@@ -8,6 +8,7 @@ rounding in the last place), and a damaged tile costs little beyond its own area
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -210,12 +211,17 @@ class Tiled(Codec):
 
     def _grid_of(self, encoded: Encoded) -> Grid:
         tile, level = encoded.parameters.get("tile", 1 << 40), encoded.parameters.get("level", -1)
-        shape_fits = len(encoded.shape) in (2, 3) and min(encoded.shape) > 0
+        shape_fits = len(encoded.shape) in (2, 3) and min(encoded.shape) > 0 and encoded.dims == self.dims[: len(encoded.shape)]
         tile_fits = tile >= self.core.align and tile % self.core.align == 0
         if not (shape_fits and tile_fits and 0 <= level <= self.core.max_level):
             raise FormatError(f"header does not fit {self.name}: shape {encoded.shape}, tile {tile}, level {level}")
+        bands = encoded.shape[2] if len(encoded.shape) == 3 else 1
+        # a sample of the declared kind: refused here, before anything is allocated
+        self.core.to_samples(np.broadcast_to(np.zeros((), encoded.dtype), (1, 1, bands)))
         grid = self._grid(encoded.shape, tile)
         h, w = grid.latent_size
+        if h * w * self.core.stride**2 > 4 * encoded.shape[0] * encoded.shape[1] + (4 * TILE) ** 2:
+            raise LimitError(f"{encoded.shape[0]} x {encoded.shape[1]} samples would be padded to {h * self.core.stride} x {w * self.core.stride}")
         if tile > 4 * TILE and h * w * self.core.stride**2 > (4 * TILE) ** 2:
             raise LimitError(f"{encoded.shape[0]} x {encoded.shape[1]} samples in tiles of {tile}: {4 * TILE} is the largest tile")
         return grid
@@ -235,6 +241,11 @@ class Tiled(Codec):
         for span, _, tile in self._unpacked(encoded):
             latents[:, :, span.y0 : span.y1, span.x0 : span.x1] = tile
         return latents
+
+    def places(self, encoded: Encoded) -> int:
+        """Number of tiles, without making them."""
+        grid = self._grid_of(encoded)
+        return math.prod(-(-n // (grid.tile // grid.stride)) for n in grid.latent_size)
 
     @torch.no_grad()
     def latents(self, encoded: Encoded) -> Tensor:

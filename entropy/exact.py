@@ -125,6 +125,9 @@ class IntegerConv2d(nn.Module):
         super().__init__()
         self.source, self.target, self.groups, self.padding = source, target, groups, weight.shape[-1] // 2
         self.integers = (weight.to(torch.int32), bias.to(torch.int32), fraction.to(torch.int32))
+        for name, real, whole in zip(("weight", "bias", "fraction"), (weight, bias, fraction), self.integers, strict=True):
+            if not torch.equal(real.double(), whole.double()):
+                raise ValueError(f"{name}: integers of 32 bits expected")
         self.prove()
         # folded so that the product is in units of the target and the 1/2 of the rounding sits in the bias: one convolution, floor, clamp
         scale = 2.0 ** (target.frac - source.frac - fraction.double())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,14 +107,12 @@ def quantise_masses(mass: NDArray[Any]) -> NDArray[np.int64]:
 
 def gaussian_masses(scale: float, *, tail: float = 2.0**-18) -> tuple[NDArray[np.float64], int]:
     """Masses of round(x) for x ~ N(0, scale**2), symmetric support that leaves at most `tail` to the escape; (masses, low)."""
-    from scipy.special import erfc
-
-    reach = 1
-    while erfc((reach + 0.5) / scale * np.sqrt(0.5)) > tail:
-        reach += 1
-    k = np.arange(-reach, reach + 1)
-    upper, lower = erfc((np.abs(k) - 0.5) / scale * np.sqrt(0.5)), erfc((np.abs(k) + 0.5) / scale * np.sqrt(0.5))
-    return np.append(0.5 * (upper - lower), erfc((reach + 0.5) / scale * np.sqrt(0.5))), -reach
+    beyond = [math.erfc(-0.5 / scale * math.sqrt(0.5))]  # twice the mass above k - 1/2, for k = 0, 1, ...
+    while len(beyond) < 3 or beyond[-1] > tail:
+        beyond.append(math.erfc((len(beyond) - 0.5) / scale * math.sqrt(0.5)))
+    upper = 0.5 * (np.array(beyond[:-1]) - np.array(beyond[1:]))
+    reach = len(upper) - 1
+    return np.append(np.concatenate([upper[:0:-1], upper]), beyond[-1]), -reach
 
 
 def gaussian_tables(scales: Sequence[float]) -> Tables:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -57,9 +58,10 @@ def encode(
     metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
     if bpp is not None:
         _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
-        if not bpp > 0:
+        if not 0 < bpp < float("inf"):
             raise InputError(f"bpp {bpp}: a positive number expected")
-        bpp, max_bytes = None, max(1, int(bpp * signal.data.shape[0] * signal.data.shape[1] / 8))
+        max_bytes = max(1, int(bpp * math.prod(signal.data.shape[:2]) / 8))
+        bpp = None
     target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     if max_bytes is None:
         return container.write(coder.encode(colour, target, effort=effort), metadata=metadata)
@@ -117,7 +119,7 @@ def decode(source: str | PathLike[str] | bytes, *, partial: bool = False, limits
     Raises FormatError, ChecksumError, LimitError, MissingPresetError.
     """
     file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
-    signal = codec_of(file.encoded).decode(file.encoded)
+    signal = codec_of(file.encoded, partial=partial).decode(file.encoded)
     meta = metadata_of(file.metadata)
     if file.damage:
         meta["damage"] = file.damage
@@ -134,14 +136,16 @@ def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
         raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
 
 
-def codec_of(encoded: Encoded) -> Codec:
-    """The codec that made `encoded`. Raises MissingPresetError when the installed weights are others."""
+def codec_of(encoded: Encoded, *, partial: bool = False) -> Codec:
+    """The codec that made `encoded`. Raises MissingPresetError when the installed weights are others, FormatError when chunks are missing."""
     codec = load_codec(encoded.codec)
     if codec.digest != encoded.digest:
         raise MissingPresetError(
             f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; installed are {codec.digest.hex()}: "
             "install the version of latentpress that wrote it"
         )
+    if not partial and codec.places(encoded) != len(encoded.chunks):
+        raise FormatError(f"{len(encoded.chunks)} data chunks, a signal of shape {encoded.shape} has {codec.places(encoded)}")
     return codec
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ def plan(inputs: Sequence[str], output: str, *, suffixes: Iterable[str], new_suf
     Raises InputError for inputs that do not exist and for two inputs with one output.
     """
     found = [(f, base) for text in inputs for f, base in _expand(text, frozenset(suffixes))]
-    folder = len(found) != 1 or output.endswith("/") or Path(output).is_dir() or any(Path(i).is_dir() for i in inputs)
+    folder = len(found) != 1 or output.endswith("/") or Path(output).is_dir() or any(map(os.path.isdir, inputs))
+    if output == "-" and (len(found) != 1 or any(map(os.path.isdir, inputs))):
+        raise InputError("standard output holds one file: give one input, or a folder with -o")
     jobs = [Job(f, Path(output) / f.relative_to(base).with_suffix(new_suffix) if folder else Path(output)) for f, base in found]
     targets: dict[Path, Path] = {}
     for job in jobs:
@@ -35,17 +38,17 @@ def plan(inputs: Sequence[str], output: str, *, suffixes: Iterable[str], new_suf
 
 def _expand(text: str, suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(text):
         files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix.lower() in suffixes)
         if not files:
             raise InputError(f"{text}: the folder holds no {', '.join(sorted(suffixes))} file")
         return [(f, path) for f in files]
-    if path.exists():
+    if os.path.exists(text):
         return [(path, path.parent)]
-    matches = sorted(Path(m) for m in glob.glob(text, recursive=True))
+    matches = [(m, m.parent) for m in sorted(map(Path, glob.glob(text, recursive=True))) if m.is_file()]
     if not matches:
         raise InputError(f"{text}: no such file or folder")
-    return [(m, m.parent) for m in matches if m.is_file()]
+    return matches
 
 
 def run(jobs: Sequence[Job], work: Callable[[Job], str], *, workers: int, report: Callable[[Job, str | None, str], None]) -> bool:

@@ -99,10 +99,17 @@ def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
 
     if str(job.target) == STDIO:
         return _write_out(api.encode(job.source, **settings), STDIO, overwrite)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(job.target.parent)
     size = api.encode_file(job.source, job.target, overwrite=overwrite, **settings)
     shape = container.read_header(job.target.read_bytes()).shape
     return f"{job.source} -> {job.target}  {size} bytes, {8 * size / (shape[0] * shape[1]):.3f} bpp"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
 
 
 def _encode_stdin(inputs: list[str], output: str, settings: dict[str, Any], overwrite: bool) -> None:
@@ -152,7 +159,7 @@ def _decode_job(partial: bool, suffix: str, overwrite: bool, job: Job) -> str:
 
     if str(job.target) == STDIO:
         return _write_out(api.signal_bytes(api.decode(job.source, partial=partial), suffix), STDIO, overwrite)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(job.target.parent)
     signal = api.decode_file(job.source, job.target, overwrite=overwrite, partial=partial)
     damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
     return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"

@@ -41,8 +41,8 @@ DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int6
 USUAL_DIMS, USUAL_DTYPE, USUAL_PARAMETER = ("y", "x", "band"), "uint8", "level"
 
 # Header tags: even ones must be understood, odd ones may be skipped.
-NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS = 2, 4, 6, 8, 10, 12, 14
-TAGS = frozenset((NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS))
+NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS, METADATA_CHUNKS = 2, 4, 6, 8, 10, 12, 14, 16
+TAGS = frozenset((NAMED_BY_DIGEST, NAMED_ONLY, SHAPE, DIMS, DTYPE, LEVEL, PARAMETERS, METADATA_CHUNKS))
 
 # Chunk types
 END, ORIGIN, PLACED, METADATA = 0, 1, 2, 16
@@ -89,6 +89,7 @@ class Header:
     dtype: str
     dims: tuple[str, ...]
     parameters: Mapping[str, int]
+    metadata_chunks: int
     size: int
     crc: int
 
@@ -125,7 +126,7 @@ def write(encoded: Encoded, *, metadata: Mapping[str, bytes] = _NO_METADATA) -> 
     metadata  payload by key: 1 to 64 printable ASCII characters such as "icc", "exif", "xmp"; "data" is taken
     Raises    InputError for whatever the format cannot hold
     """
-    header = _header_bytes(encoded)
+    header = _header_bytes(encoded, len(metadata))
     seed = google_crc32c.value(header)
     parts = [header, _crc_bytes(seed)]
     for key in sorted(metadata):
@@ -140,9 +141,10 @@ def write(encoded: Encoded, *, metadata: Mapping[str, bytes] = _NO_METADATA) -> 
     return b"".join(parts)
 
 
-def _header_bytes(encoded: Encoded) -> bytes:
-    """Magic to the last field, without the CRC."""
-    fields = b"".join(_varint(tag) + _varint(len(value)) + value for tag, value in sorted(_field_values(encoded).items()))
+def _header_bytes(encoded: Encoded, metadata_chunks: int) -> bytes:
+    """Magic to the last field, without the CRC. The number of metadata chunks is kept, so that a lost one is noticed."""
+    values = _field_values(encoded) | ({METADATA_CHUNKS: _varint(metadata_chunks)} if metadata_chunks else {})
+    fields = b"".join(_varint(tag) + _varint(len(value)) + value for tag, value in sorted(values.items()))
     if len(fields) > FIELD_BYTES:
         raise InputError(f"header fields take {len(fields)} bytes, the format holds {FIELD_BYTES}: use fewer or shorter parameters")
     return MAGIC + bytes([VERSION]) + _varint(len(fields)) + fields
@@ -431,9 +433,20 @@ def _header_of(fields: dict[int, _Cursor], *, size: int, crc: int) -> Header:
         dtype=_dtype_of(fields[DTYPE]) if DTYPE in fields else USUAL_DTYPE,
         dims=dims,
         parameters=_parameters_of(fields),
+        metadata_chunks=_metadata_chunks_of(fields),
         size=size,
         crc=crc,
     )
+
+
+def _metadata_chunks_of(fields: dict[int, _Cursor]) -> int:
+    if METADATA_CHUNKS not in fields:
+        return 0
+    cursor = fields[METADATA_CHUNKS]
+    count = cursor.varint()
+    if count == 0 or cursor.left:
+        raise cursor.error("one number of at least 1 expected")
+    return count
 
 
 def _codec_of(cursor: _Cursor) -> str:
@@ -656,6 +669,8 @@ def _check_end(contents: _Contents, at: int) -> None:
     """Behind the end mark stands the index and nothing else. An index is a function of its chunks, so it is made again and compared."""
     if not contents.chunks:
         raise FormatError("there is no data chunk")
+    if len(contents.metadata) != contents.header.metadata_chunks:
+        raise FormatError(f"{len(contents.metadata)} metadata chunks, the header counts {contents.header.metadata_chunks}")
     source, expected = contents.source, contents.index
     rest = source.size - at
     if rest != len(expected):

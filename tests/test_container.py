@@ -300,7 +300,8 @@ RULES = {
     "name-no-utf8": ([(4, b"\xed\xa0\x80"), SHAPE], FormatError, "not UTF-8"),
     "unknown-short-code": ([(2, DIGEST + b"\x1f"), SHAPE], UnsupportedError, "number 31"),
     "short-code-0": ([(4, b"\x00"), SHAPE], UnsupportedError, "number 0"),
-    "unknown-even-tag": ([IDENTITY, SHAPE, (16, b"")], UnsupportedError, "field 16"),
+    "unknown-even-tag": ([IDENTITY, SHAPE, (18, b"")], UnsupportedError, "field 18"),
+    "no-metadata-counted": ([IDENTITY, SHAPE, (16, b"\0")], FormatError, "at least 1"),
     "tag-0": ([(0, b""), IDENTITY, SHAPE], UnsupportedError, "field 0"),
     "axis-of-0": ([IDENTITY, (6, b"\x01\x00\x03")], FormatError, "at least 1"),
     "nine-axes": ([IDENTITY, (6, b"\x01" * 9)], FormatError, "at most 8"),
@@ -379,8 +380,19 @@ def test_chunks_that_break_a_rule_are_refused(case):
 
 
 def test_metadata_may_stand_anywhere():
-    parts = [chunk(b"\x10\x01b", b"2"), DATA, chunk(b"\x10\x01a", b"1"), b"\0"]
-    assert read(HEAD + b"".join(parts)).metadata == {"a": b"1", "b": b"2"}
+    blob = write(PHOTO, metadata={"a": b"1", "b": b"2"})
+    parts = parts_of(blob)
+    a, b, data = (blob[start:stop] for start, _, stop in parts.chunks)
+    assert read(blob[: parts.header] + b + data + a + b"\0").metadata == {"a": b"1", "b": b"2"}
+
+
+def test_a_metadata_chunk_that_is_gone_is_noticed():
+    blob = write(PHOTO, metadata={"a": b"1", "b": b"2"})
+    parts = parts_of(blob)
+    start, _, stop = parts.chunks[0]
+    bad = blob[:start] + blob[stop:]
+    refused(bad, FormatError, "1 metadata chunks, the header counts 2")
+    assert read(bad, partial=True).damage == ("1 metadata chunks, the header counts 2",)
 
 
 def test_a_chunk_of_another_file_is_noticed():

@@ -80,6 +80,7 @@ def read_page(blob: bytes) -> dict:
     if len(places) > 1:  # [5]
         assert read_index(reader, head, begin) == places
     assert reader.left == 0, "goes on too long"
+    assert len(result["metadata"]) == result.pop("metadata_chunks")
     return result
 
 
@@ -89,7 +90,7 @@ def read_fields(fields: Reader) -> dict:
         tag = fields.varint()
         assert tag > max(values, default=-1)
         values[tag] = Reader(fields.take(fields.varint()))
-        assert tag % 2 or tag in (2, 4, 6, 8, 10, 12, 14), "must be understood"
+        assert tag % 2 or tag in (2, 4, 6, 8, 10, 12, 14, 16), "must be understood"
     assert (2 in values) != (4 in values)
     identity = values[2] if 2 in values else values[4]
     result = {"digest": identity.take(8) if 2 in values else b"", "shape": (), "dims": (), "parameters": {}}
@@ -104,6 +105,7 @@ def read_fields(fields: Reader) -> dict:
     if 8 not in values:
         result["dims"] = ("y", "x", "band")
     assert all(result["shape"]) and len(result["dims"]) == len(result["shape"]) <= 8
+    result["metadata_chunks"] = values[16].varint() if 16 in values else 0
     result["dtype"] = values[10].text(values[10].left) if 10 in values else "uint8"
     if 12 in values:
         result["parameters"]["level"] = values[12].varint()

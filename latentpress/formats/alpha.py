@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.codecs.base import Signal
-from latentpress.errors import FormatError
+from latentpress.errors import FormatError, UnsupportedError
 
 
 def split_alpha(signal: Signal) -> tuple[Signal, bytes | None]:
     """[y, x, 2 or 4 bands] -> (the same without its last band, PNG of it); other signals pass."""
     if signal.data.ndim != 3 or signal.data.shape[2] not in (2, 4) or signal.dims[-1] != "band":
         return signal, None
+    if signal.data.dtype not in (np.uint8, np.uint16) or not signal.data.size:
+        raise UnsupportedError(f"transparency of {signal.data.dtype}, shape {signal.data.shape}: uint8 or uint16 expected")
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -6,9 +6,9 @@ warned about. EXIF in `meta` begins with its byte-order mark, as in the file for
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
-import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,15 +48,28 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Signal:
         blob = source.read_bytes() if isinstance(source, Path) else bytes(source)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
-    if _deep_colour_png(blob):
-        meta = _open(blob, name).meta
-        return Signal(data=_imagecodecs().png_decode(blob), dims=DIMS, meta=meta)
-    return _open(blob, name)
+    signal = _open(blob, name)
+    return dataclasses.replace(signal, data=_deep_pixels(blob, name)) if _deep_colour_png(blob) else signal
 
 
 def _deep_colour_png(blob: bytes) -> bool:
     """16-bit PNG with more than one band, which Pillow would cut to 8 bits."""
     return blob[:8] == _PNG_MAGIC and len(blob) > 25 and blob[24] == 16 and blob[25] in (2, 4, 6)
+
+
+def _deep_pixels(blob: bytes, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(_imagecodecs().png_decode(blob))
+    except (RuntimeError, ValueError) as error:  # its PngError is a RuntimeError
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: damaged image ({_one_line(error)}); give a PNG, JPEG, WebP, AVIF or TIFF file")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _imagecodecs() -> Any:
@@ -81,8 +94,10 @@ def _open(blob: bytes, name: str) -> Signal:
         raise LimitError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: no image file; give a PNG, JPEG, WebP, AVIF or TIFF file") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name}: damaged image ({error}); give a PNG, JPEG, WebP, AVIF or TIFF file") from error
+    except InputError:
+        raise
+    except Exception as error:  # on damaged bytes Pillow's readers raise whatever they stumble over: struct.error, TypeError, ...
+        raise _damaged(name, error) from error
 
 
 def image_signal(image: Image, name: str) -> Signal:
@@ -119,8 +134,9 @@ def _refuse_deep_colour(image: Image, name: str) -> None:
     deep = False
     if image.format == "TIFF" and not image.mode.startswith(("I", "F")):
         deep = max(image.tag_v2.get(258, (8,))) > 8  # type: ignore[attr-defined]
-    elif image.format == "PPM" and image.mode == "RGB" and image.tile:
-        deep = isinstance(image.tile[0].args, tuple) and image.tile[0].args[-1] > 255
+    elif image.format == "PPM" and image.mode == "RGB":
+        tiles: list[Any] = getattr(image, "tile", [])
+        deep = bool(tiles) and isinstance(tiles[0].args, tuple) and tiles[0].args[-1] > 255
     if deep:
         raise InputError(f"{name}: {image.format} colour of more than 8 bits would be cut to 8; convert it to a 16-bit PNG first")
 
@@ -167,7 +183,7 @@ def _without_layout(exif: Any) -> Any:
 
     kept = Exif()
     for tag, value in exif.items():
-        if tag not in _TIFF_LAYOUT and not isinstance(value, bytes):
+        if tag not in _TIFF_LAYOUT:
             kept[tag] = value
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         kept.pop(tag, None)
@@ -231,8 +247,8 @@ def _pillow_bytes(data: NDArray[Any], signal: Signal, suffix: str) -> bytes:
     buffer = io.BytesIO()
     try:
         image.save(buffer, Image.registered_extensions()[suffix], **_options(signal.meta, suffix))
-    except (OSError, ValueError, TypeError, struct.error) as error:
-        raise InputError(f"{suffix} cannot hold this image or its metadata ({error}); write .png or .tif") from error
+    except Exception as error:  # sizes and metadata that the format cannot hold; Pillow's writers raise ValueError, SyntaxError, ...
+        raise InputError(f"{suffix} cannot hold this image or its metadata ({_one_line(error)}): write another format, or .npy") from error
     return buffer.getvalue()
 
 

