@@ -34,12 +34,19 @@ def codec_entry_points() -> dict[str, EntryPoint]:
 
 
 def preset_directories() -> dict[str, Path]:
-    """Preset name -> folder, of all installed packages."""
+    """Preset name -> folder, of all installed packages. Raises UnsupportedError when two packages bring one name."""
     roots = [_built_in_root()]
     for point in entry_points(group="latentpress.presets"):
-        spec = importlib.util.find_spec(point.value)
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except ImportError as error:  # of a package above it
+            raise UnsupportedError(f"the presets {point.name!r} cannot be found in {point.value}: {error}") from error
         roots += [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
-    return {d.name: d for root in roots for d in sorted(root.glob("*")) if (d / DESCRIPTION).is_file()}
+    found: dict[str, Path] = {}
+    for directory in (d for root in roots for d in sorted(root.glob("*")) if (d / DESCRIPTION).is_file()):
+        if not os.path.samefile(found.setdefault(directory.name, directory), directory):
+            raise UnsupportedError(f"two packages bring the preset {directory.name!r}: {found[directory.name]} and {directory}")
+    return found
 
 
 def _built_in_root() -> Path:

@@ -160,7 +160,9 @@ def _plain_metadata(blob: bytes) -> dict[str, Any]:
         plain = json.loads(blob)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"metadata chunk 'text': no valid JSON ({error})") from error
-    text, dpi = (plain.get(k) for k in _PLAIN) if isinstance(plain, dict) else (0, 0)
+    if not isinstance(plain, dict) or None in (plain.get(k, 0) for k in _PLAIN):
+        raise FormatError("metadata chunk 'text': an object without nulls expected")
+    text, dpi = (plain.get(k) for k in _PLAIN)
     if text is not None and not (isinstance(text, dict) and all(isinstance(v, str) for v in text.values())):
         raise FormatError("metadata chunk 'text': an object with the object 'text' of strings expected")
     if dpi is not None and not (isinstance(dpi, list) and len(dpi) == 2 and all(isinstance(v, int | float) and 0 < v < 1e9 for v in dpi)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,26 +53,31 @@ def _expand(text: str, suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
     return matches
 
 
-def run(jobs: Sequence[Job], work: Callable[[Job], str], *, workers: int, report: Callable[[Job, str | None, str], None]) -> bool:
-    """Do all jobs; one that fails does not stop the others. report(job, error line or None, result). Returns whether all succeeded."""
+def run(
+    jobs: Sequence[Job], work: Callable[[Job], str], *, workers: int, report: Callable[[Job, str | None, str], None], tracebacks: bool = False
+) -> bool:
+    """Do all jobs; one that fails does not stop the others. report(job, error line or None, result). Returns whether all succeeded.
+
+    tracebacks: lead every error line with the traceback
+    """
     good = True
-    for job, error, result in _results(jobs, work, workers):
+    for job, error, result in _results(jobs, functools.partial(_guarded, work, tracebacks), workers):
         good &= error is None
         report(job, error, result)
     return good
 
 
-def _results(jobs: Sequence[Job], work: Callable[[Job], str], workers: int) -> Iterable[tuple[Job, str | None, str]]:
+def _results(jobs: Sequence[Job], guarded: Callable[[Job], tuple[str | None, str]], workers: int) -> Iterable[tuple[Job, str | None, str]]:
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
-            yield job, *_guarded(work, job)
+            yield job, *guarded(job)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     # spawn: forking a process that runs torch threads may hang
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-        pending = {pool.submit(_guarded, work, job): job for job in jobs}
+        pending = {pool.submit(guarded, job): job for job in jobs}
         for future in as_completed(pending):
             yield pending[future], *future.result()
 
@@ -81,9 +88,10 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _guarded(work: Callable[[Job], str], job: Job) -> tuple[str | None, str]:
+def _guarded(work: Callable[[Job], str], tracebacks: bool, job: Job) -> tuple[str | None, str]:
     try:
         return None, work(job)
     except LatentpressError as error:
         line = str(error)
-        return (line if str(job.source) in line or str(job.target) in line else f"{job.source}: {line}"), ""
+        line = line if str(job.source) in line or str(job.target) in line else f"{job.source}: {line}"
+        return (f"{traceback.format_exc()}{line}" if tracebacks else line), ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -43,10 +44,11 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(error: LatentpressError | str) -> NoReturn:
-    if _debug and isinstance(error, LatentpressError):
+def _fail(error: LatentpressError, file: str = "") -> NoReturn:
+    if _debug:
         raise error
-    print(f"latentpress: {error}", file=sys.stderr)
+    line = str(error)
+    print(f"latentpress: {line if file in line else f'{file}: {line}'}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -55,18 +57,21 @@ def _usage(text: str) -> NoReturn:
     sys.exit(2)
 
 
-@app.callback()
-def options(
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
-    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
-) -> None:
-    global _debug
-    _debug = debug
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from latentpress import __version__
 
         print(f"latentpress {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True, callback=_print_version)] = False,
+) -> None:
+    global _debug
+    _debug = debug
 
 
 @app.command()
@@ -149,6 +154,7 @@ def decode(
             _usage("standard input is one file: give - alone")
         signal = api.decode(sys.stdin.buffer.read(), partial=partial)
         _write_out(api.signal_bytes(signal, suffix if output == STDIO else Path(output).suffix), output, overwrite)
+        _warn_of_damage(signal.meta)
         return
     work = functools.partial(_decode_job, partial, suffix, overwrite)
     _run_all(plan(inputs, output, suffixes={".lpz"}, new_suffix=suffix), work, output, jobs)
@@ -158,11 +164,18 @@ def _decode_job(partial: bool, suffix: str, overwrite: bool, job: Job) -> str:
     from latentpress import api
 
     if str(job.target) == STDIO:
-        return _write_out(api.signal_bytes(api.decode(job.source, partial=partial), suffix), STDIO, overwrite)
+        signal = api.decode(job.source, partial=partial)
+        _warn_of_damage(signal.meta)
+        return _write_out(api.signal_bytes(signal, suffix), STDIO, overwrite)
     _make_folder(job.target.parent)
     signal = api.decode_file(job.source, job.target, overwrite=overwrite, partial=partial)
     damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
     return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"
+
+
+def _warn_of_damage(meta: Mapping[str, Any]) -> None:
+    for damage in meta.get("damage", ()):
+        print(f"latentpress: damaged: {damage}", file=sys.stderr)
 
 
 def _run_all(jobs: list[Job], work: Any, output: str, workers: int) -> None:
@@ -180,7 +193,7 @@ def _run_all(jobs: list[Job], work: Any, output: str, workers: int) -> None:
             elif result:
                 print(result)
 
-        good = run(jobs, work, workers=workers, report=report)
+        good = run(jobs, work, workers=workers, report=report, tracebacks=_debug)
     if not good:
         sys.exit(1)
 
@@ -191,10 +204,6 @@ def _blob(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == STDIO else api.file_bytes(file)
 
 
-def _named(file: str, error: LatentpressError) -> str:
-    return str(error) if file in str(error) else f"{file}: {error}"
-
-
 @app.command()
 def info(file: OneFile, as_json: AsJson = False) -> None:
     """Header, chunks and sizes of an .lpz file; decodes nothing."""
@@ -203,7 +212,7 @@ def info(file: OneFile, as_json: AsJson = False) -> None:
     try:
         facts = describe_file(_blob(file))
     except LatentpressError as error:
-        _fail(_named(file, error))
+        _fail(error, file)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -230,7 +239,7 @@ def verify(
         else:
             print(f"{file}: ok")
     except LatentpressError as error:
-        _fail(_named(file, error))
+        _fail(error, file)
 
 
 @app.command()

@@ -28,6 +28,7 @@ DIMS = ("y", "x", "band")
 _DIRECT = {"L", "LA", "RGB", "RGBA"}
 _VIA = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "La": "LA", "RGBa": "RGBA"}
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_X_RESOLUTION = 282
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_KEY = "XML:com.adobe.xmp"  # where PNG keeps XMP among its texts
 # what a writer keeps of `meta`; the rest is warned about
@@ -162,7 +163,9 @@ def _metadata(image: Image) -> dict[str, Any]:
     if texts:
         meta["text"] = texts
     dpi = tuple(float(v) for v in image.info.get("dpi", ()))
-    if len(dpi) == 2 and all(math.isfinite(v) and v > 0 for v in dpi):
+    # Pillow makes up a resolution for TIFF files without one
+    stated = image.format != "TIFF" or _X_RESOLUTION in image.tag_v2  # type: ignore[attr-defined]
+    if stated and len(dpi) == 2 and all(math.isfinite(v) and v > 0 for v in dpi):
         meta["dpi"] = dpi
     return meta
 
@@ -273,6 +276,9 @@ def _tiff_exif(exif: bytes, xmp: bytes) -> Any:
     tags = Exif()
     if exif:
         tags.load(exif)
+    # sizes and storage tags of another file would scramble the samples of this one
+    for tag in _TIFF_LAYOUT & set(tags):
+        del tags[tag]
     if xmp:
         tags[700] = xmp
     return tags if len(tags) else None
