@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: golden bench-image bench-speed bench-coder peers-env env demo test test-long lint types linktree clean peers-env bench-image bench-speed bench-coder
+.PHONY: env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -31,6 +31,7 @@ lint: env
 # mypy does not see through the editable finder, so it reads a tree of links
 linktree:
 	@mkdir -p .typecheck/latentpress
+	@find .typecheck -xtype l -delete
 	@for p in latentpress/*; do ln -sfn ../../$$p .typecheck/latentpress/$$(basename $$p); done
 	@for p in codecs entropy eval train datasets; do ln -sfn ../../$$p .typecheck/latentpress/$$p; done
 

@@ -17,7 +17,11 @@ import typer
 from latentpress.batch import Job, plan, run
 from latentpress.errors import InputError, LatentpressError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Learned codecs people can rely on.")
+# plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"max_content_width": 120}, help="Learned codecs people can rely on.",
+)  # fmt: skip
 STDIO = "-"
 _debug = False
 

@@ -83,7 +83,7 @@ import sys
 from typer.testing import CliRunner
 from latentpress.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
-print([m for m in ("torch", "numpy", "PIL", "constriction") if m in sys.modules])
+print([m for m in ("torch", "numpy", "PIL", "constriction", "rich.markdown", "pygments") if m in sys.modules])
 """
     assert python(code, check=True).stdout.decode().strip() == "[]"
 

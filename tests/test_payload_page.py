@@ -14,6 +14,12 @@ from safetensors.numpy import load_file
 
 import latentpress
 from latentpress import api, container
+from latentpress.codecs.base import Signal, Target
+from latentpress.codecs.registry import load_codec
+from latentpress.codecs.tiled import Tiled
+from latentpress.entropy.coder import Encoder
+from latentpress.entropy.tables import Tables
+from tests.helpers import natural
 
 GOLDEN = Path(__file__).parent / "golden"
 PRESETS = Path(latentpress.__file__).parent / "presets"
@@ -285,3 +291,29 @@ def test_a_decoder_made_from_the_page_agrees(name: str, case: str) -> None:
     samples = np.floor(np.clip(255 * x + 0.5, 0, 255)).transpose(1, 2, 0)[:height, :width]
     difference = np.abs(samples - latentpress.decode(blob).data)
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
+
+
+def test_tiles_of_the_page() -> None:
+    codec = load_codec("walloc-rgb")
+    assert isinstance(codec, Tiled)
+    small = Tiled(codec.core, name=codec.name, digest=codec.digest, tile=64)
+    encoded = small.encode(Signal(data=natural(70, 140), dims=("y", "x", "band")), Target(quality=40))
+    assert [chunk.position or (0, 0) for chunk in encoded.chunks] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    weights = load_file(PRESETS / "walloc-rgb" / "weights.safetensors")
+    for chunk, expected in zip(encoded.chunks, codec.symbols(encoded), strict=True):
+        prior = Prior(weights, encoded.parameters["level"], int(codec.core.preset.description["skip"]))  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(prior.decode(chunk.payload, 4, 4)[0], expected)
+
+
+def test_escapes_of_the_page() -> None:
+    random = np.random.default_rng(7)
+    tables = Tables.from_masses([random.random(n) for n in (3, 9, 40)], [-1, -4, 100])
+    rows = random.integers(0, 3, 400)
+    symbols = (random.integers(-3, 4, 400) * 2.0 ** random.uniform(0, 28, 400)).astype(np.int32)
+    encoder = Encoder()
+    encoder.push(symbols, rows, tables)
+    encoder.push(symbols[:7], rows[:7], tables)
+    stream, weights = Stream(encoder.finish()), {k: v.astype(np.int64) for k, v in tables.state("t").items()}
+    np.testing.assert_array_equal(stream.group(rows, weights, "t"), symbols)
+    np.testing.assert_array_equal(stream.group(rows[:7], weights, "t"), symbols[:7])
+    stream.close()

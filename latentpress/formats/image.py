@@ -186,13 +186,12 @@ def _without_layout(exif: Any) -> Any:
 
     kept = Exif()
     for tag, value in exif.items():
-        if tag not in _TIFF_LAYOUT and not isinstance(value, bytes):
+        if tag not in _TIFF_LAYOUT:
             kept[tag] = value
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         kept.pop(tag, None)
         if values := exif.get_ifd(tag):
-            kept.get_ifd(tag).update(values)
-            kept[tag] = dict(values)
+            kept[tag] = {k: v for k, v in values.items() if k != ExifTags.IFD.Interop}  # an offset into the old file
     return kept
 
 

@@ -176,13 +176,13 @@ def test_the_comment_of_a_jpeg_is_kept():
 
 def test_tiff_tags_that_describe_its_layout_are_left_behind():
     tags = Image.Exif()
-    tags[0x010F] = "maker"
-    tags.get_ifd(0x8769)[0x829A] = 0.5
-    tags[0x8769] = dict(tags.get_ifd(0x8769))
-    meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags)).meta
+    tags[0x010F], tags[0x9C9B] = "maker", b"t\0"
+    tags[0x8769] = {0x829A: 0.5}
+    meta = read_image(file(Image.new("RGB", (16, 16)), "TIFF", exif=tags.tobytes())).meta
     kept = Image.Exif()
     kept.load(meta["exif"])
     assert kept[0x010F] == "maker" and kept.get_ifd(0x8769)[0x829A] == 0.5
+    assert kept[0x9C9B] == b"t\0"
     assert 273 not in kept and 256 not in kept
     assert "exif" not in read_image(file(Image.new("RGB", (16, 16)), "TIFF")).meta
 
