@@ -68,11 +68,12 @@ def load_codec(name: str | Path) -> Codec:
     path = Path(name)
     if os.path.isfile(path / DESCRIPTION):  # unlike Path.is_file, False for a name that is too long
         return _load_directory(path.resolve(), path.resolve().name)
-    return _load_named(str(name))
+    return load_installed(str(name))
 
 
 @lru_cache(maxsize=8)
-def _load_named(name: str) -> Codec:
+def load_installed(name: str) -> Codec:
+    """A codec by name alone: what a file may ask for. A path in a file's header is no way to load a folder."""
     directory = preset_directories().get(name)
     if directory is not None:
         return _load_directory(directory, name)

@@ -31,7 +31,7 @@ from latentpress.eval.readme import table, write_block
 from latentpress.eval.rows import Row, RowCache
 
 ANCHORS = ("webp", "avif", "jpeg")
-QUALITIES = (0, 15, 30, 45, 60, 75, 90, 100)
+QUALITIES = (0, 14, 28, 42, 56, 70, 85, 100)
 RATES = (0.25, 0.5, 1.0)  # bits per pixel at which the table states PSNR
 Task = tuple[Peer, Path]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from latentpress import container
 from latentpress.codecs.base import Codec, Encoded, Signal, Target
-from latentpress.codecs.registry import DEFAULTS, load_codec
+from latentpress.codecs.registry import DEFAULTS, load_codec, load_installed
 from latentpress.container import Limits
 from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
 from latentpress.formats.alpha import merge_alpha, split_alpha
@@ -139,7 +139,7 @@ def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
 
 def codec_of(encoded: Encoded, *, partial: bool = False) -> Codec:
     """The codec that made `encoded`. Raises MissingPresetError when the installed weights are others, FormatError when chunks are missing."""
-    codec = load_codec(encoded.codec)
+    codec = load_installed(encoded.codec)
     if codec.digest != encoded.digest:
         raise MissingPresetError(
             f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; installed are {codec.digest.hex()}: "

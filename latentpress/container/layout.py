@@ -41,7 +41,7 @@ class Limits:
 
     pixels: int = 2**28  # positions, all axes but "band": 16,384 x 16,384, and most photographs ever taken
     samples: int = 2**30  # values, all axes: 1 GiB of uint8 once decoded
-    chunks: int = 2**20  # of any type: about a second of parsing
+    chunks: int = 2**20  # of any type: under a minute of parsing
     metadata_bytes: int = 2**26  # all metadata together: the largest ICC profiles have a few MiB
     file_bytes: int = 2**33  # the whole file, which `read` is given in memory
 
