@@ -145,11 +145,11 @@ def test_presets_of_another_package_are_found(tmp_path: Path, monkeypatch: pytes
     points(monkeypatch, EntryPoint("other-16x", "lp_more_presets", "latentpress.presets"))
     assert registry.preset_directories()["other-16x"] == package / "other-16x"
     assert "other-16x" in registry.names()
-    registry._load_named.cache_clear()
+    registry.load_installed.cache_clear()
     try:
         assert latentpress.decode(latentpress.encode(natural(16, 16), codec="other-16x")).data.shape == (16, 16, 3)
     finally:
-        registry._load_named.cache_clear()
+        registry.load_installed.cache_clear()
 
 
 def test_two_presets_with_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
