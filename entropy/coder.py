@@ -60,17 +60,21 @@ def _grouped(rows: Rows, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 def _calls(symbols: Symbols, rows: Rows, tables: Tables) -> Iterator[tuple[Symbols, Any]]:
     """The constriction calls of one push, in decoding order."""
-    low, high = tables.low[rows], tables.high[rows]
-    escaped = (symbols < low) | (symbols >= high)
-    any_escaped = bool(escaped.any())
-    shifted = (np.where(escaped, high, symbols) if any_escaped else symbols) - low
     order, present, ends = _grouped(rows, tables.rows)
-    ordered, models, begin = shifted[order].astype(np.int32), _models_of(tables), 0
+    ordered, models, begin = symbols[order], _models_of(tables), 0
+    outside: list[NDArray[np.intp]] = []
     for row, end in zip(present, ends, strict=True):
-        yield ordered[begin:end], models[row]
+        group, low, width = ordered[begin:end], tables.low[row], tables.high[row] - tables.low[row]
+        group -= low
+        if group.min() < 0 or group.max() >= width:
+            escaped = (group < 0) | (group >= width)
+            group[escaped] = width
+            outside.append(order[begin:end][escaped])
+        yield group, models[row]
         begin = end
-    if any_escaped:
-        yield from _escape_calls(escape_value(symbols[escaped], low[escaped], high[escaped]))
+    if outside:
+        places = np.sort(np.concatenate(outside))
+        yield from _escape_calls(escape_value(symbols[places], tables.low[rows[places]], tables.high[rows[places]]))
 
 
 def _escape_calls(value: NDArray[np.int64]) -> Iterator[tuple[Symbols, Any]]:
@@ -89,16 +93,21 @@ def _parts(digits: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]
 
 
 def _take(source: _Source, rows: Rows, tables: Tables) -> Symbols:
-    out = np.empty(len(rows), np.int32)
     order, present, ends = _grouped(rows, tables.rows)
-    models, begin = _models_of(tables), 0
+    ordered, models, begin = np.empty(len(rows), np.int32), _models_of(tables), 0
+    outside: list[NDArray[np.intp]] = []
     for row, end in zip(present, ends, strict=True):
-        out[order[begin:end]] = source.take(models[row], int(end - begin))
+        group = source.take(models[row], int(end - begin))
+        width = tables.high[row] - tables.low[row]
+        if group.max() >= width:
+            outside.append(order[begin:end][group >= width])
+        np.add(group, tables.low[row], out=ordered[begin:end])
         begin = end
-    out += tables.low[rows]
-    escaped = out >= tables.high[rows]
-    if escaped.any():
-        out[escaped] = _take_escaped(source, tables.low[rows[escaped]], tables.high[rows[escaped]])
+    out = np.empty(len(rows), np.int32)
+    out[order] = ordered
+    if outside:
+        places = np.sort(np.concatenate(outside))
+        out[places] = _take_escaped(source, tables.low[rows[places]], tables.high[rows[places]])
     return out
 
 
