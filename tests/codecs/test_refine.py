@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentpress import api, decode, encode
-from latentpress.codecs.refine import EFFORTS, Schedule, cost, refined, soft_round
+from latentpress.codecs.refine import EFFORTS, Schedule, corrected, cost, refined, soft_round
 from latentpress.codecs.registry import load_codec
 from latentpress.formats.image import read_image
 
@@ -32,6 +32,21 @@ def test_refinement_lowers_the_cost_and_more_steps_lower_it_more(crop: np.ndarra
         few, many = (cost(core, refined(core, latents, samples, LEVEL, Schedule(steps=n)), samples, LEVEL, weight) for n in (2, 60))
     assert few <= plain  # plain rounding is kept where descent does not help
     assert many < 0.99 * plain
+
+
+def test_one_correction_lowers_the_cost_and_leaves_the_margins(crop: np.ndarray) -> None:
+    core = load_codec("walloc-rgb").core  # type: ignore[attr-defined]
+    samples = core.to_samples(crop)
+    with torch.no_grad():
+        latents = core.analyse(samples)
+        for level, gain in ((512, 0.998), (896, 0.98)):
+            weight = float(core.config.lambda_at(torch.tensor(level / 128)))
+            plain = cost(core, core.quantise(latents, level), samples, level, weight)
+            better = corrected(core, latents, level, (0, 0, 0, 0))
+            assert cost(core, core.quantise(better, level), samples, level, weight) < gain * plain
+        moved = (corrected(core, latents, 896, (3, 0, 2, 1)) != latents).any(1)[0]
+        assert not moved[:3].any() and not moved[:, :2].any() and not moved[:, -1:].any() and moved[3:, 2:-1].any()
+        assert corrected(core, latents, 40, (0, 0, 0, 0)) is latents  # too small a step to gain
 
 
 def test_refined_files_decode_like_all_others_and_are_repeatable(crop: np.ndarray) -> None:

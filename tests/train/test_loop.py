@@ -142,6 +142,6 @@ def test_a_preset_written_and_loaded_gives_the_same_bytes(trained: WallocRGBMode
     codec = WallocRGB.from_preset(tmp_path / "tiny", "tiny")
     core = freeze.core_of(trained, z_tables, y_tables, 1)
     data = smooth(5, 64).permute(1, 2, 0).contiguous().numpy()
-    encoded = codec.encode(Signal(data=data, dims=("y", "x", "band")), Target(quality=50))
+    encoded = codec.encode(Signal(data=data, dims=("y", "x", "band")), Target(quality=50), effort=0)
     expected = core.pack(core.quantise(core.analyse(core.to_samples(data)), 128))
     assert encoded.chunks[0].payload == expected
