@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
+.PHONY: bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -56,7 +56,11 @@ bench-effort: env
 		--qualities 14 42 70 100 --images kodim01 kodim07 kodim13 kodim19 --jobs 2 $(BENCH)
 
 bench-speed: peers-env
-	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md --effort 0 --repeats 3 --images kodim05 kodim19 kodim23 $(BENCH)
+
+bench-speed-default: env
+	$(BIN)/python -P -m latentpress.eval.bench_speed --effort 2 --alone --no-scaling --repeats 3 --images kodim05 kodim19 kodim23 \
+		--figures eval/figures/speed-default.json $(BENCH)
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)
