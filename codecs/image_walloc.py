@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -35,7 +35,6 @@ from latentpress.entropy.hyperprior import (
     hyper_analysis,
     interpolate,
 )
-from latentpress.entropy.priors import GaussianConditional
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, UnsupportedError
 
@@ -273,11 +272,3 @@ def _load(module: nn.Module, weights: Mapping[str, NDArray[Any]], prefix: str) -
     state = {k: torch.from_numpy(np.array(weights[f"{prefix}.{k}"], np.float32)) for k in module.state_dict()}
     module.load_state_dict(state)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def describe_config(config: WallocRGBConfig) -> dict[str, Any]:
-    return asdict(config)
-
-
-def default_y_tables() -> Tables:
-    return GaussianConditional.freeze()

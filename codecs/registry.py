@@ -21,7 +21,6 @@ from latentpress.codecs.presets import DESCRIPTION, read_description
 from latentpress.errors import MissingPresetError, UnsupportedError
 
 DEFAULTS = {"image": "walloc-rgb"}
-_BUILT_IN = Path(__file__).parent.parent / "latentpress" / "presets"
 
 
 def codec_entry_points() -> dict[str, EntryPoint]:
@@ -51,9 +50,8 @@ def preset_directories() -> dict[str, Path]:
 
 def _built_in_root() -> Path:
     spec = importlib.util.find_spec("latentpress.presets")
-    if spec and spec.origin:
-        return Path(spec.origin).parent
-    return _BUILT_IN
+    assert spec is not None and spec.origin is not None, "the package's own folder of presets"
+    return Path(spec.origin).parent
 
 
 def names() -> list[str]:

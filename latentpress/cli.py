@@ -274,4 +274,4 @@ def demo(
     run_demo(Path(output))
 
 
-__all__ = ["InputError", "app", "main"]
+__all__ = ["app", "main"]
