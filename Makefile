@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/latentpress demo -o out/demo
 
-test: env lint types
+test: peers-env lint types
 	$(BIN)/pytest -q -n $(WORKERS) -m "not long"
 
 test-long: env
@@ -42,9 +42,12 @@ clean:
 	rm -rf $(VENV) .typecheck out
 
 # CompressAI's metadata asks for numpy<2, though it works with numpy 2, so it comes without its dependencies
-peers-env: env
+peers-env: $(VENV)/.peers
+
+$(VENV)/.peers: $(STAMP)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-deps compressai==1.2.8 torchvision==0.28.0
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers,compressai]"
+	touch $(VENV)/.peers
 
 # BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --effort 2 5"
 bench-image: env

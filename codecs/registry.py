@@ -1,6 +1,7 @@
 """Codecs by name: entry points give classes, preset folders give weights.
 
     group latentpress.codecs    id = "package.module:Class"      Class.from_preset(directory, name) -> Codec, or Class() when it has no weights
+    group latentpress.trainables  id = "package.module:Class"    a codecs.trainable.Trainable: what `latentpress train` trains
     group latentpress.presets   name = "package.module"          a package whose folder `name` holds preset.json (built-in presets need none)
 
 Nothing is imported before it is asked for. Registered once; duplicates are refused; unknown names get the nearest one.
@@ -106,3 +107,17 @@ def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
     if not isinstance(codec, Codec):
         raise UnsupportedError(f"{point.value} is no latentpress codec")
     return codec
+
+
+def load_trainable(name: str) -> tuple[Any, str]:
+    """(class, variant): the Trainable that `name` asks for; what follows a slash is its variant. Raises MissingPresetError for unknown names."""
+    trainable, _, variant = name.partition("/")
+    points = {p.name: p for p in entry_points(group="latentpress.trainables")}
+    if trainable not in points:
+        near = difflib.get_close_matches(trainable, points, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(points))}"
+        raise MissingPresetError(f"nothing to train is called {name!r}; {hint}")
+    try:
+        return points[trainable].load(), variant
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"{name!r} cannot be loaded from {points[trainable].value}: {error}") from error

@@ -24,10 +24,11 @@ ALLOWED = {
     "api": {"codecs", "container", "formats"},
     "batch": set(),
     "inspect": {"api", "codecs", "container"},
-    "train": {"codecs", "entropy", "datasets"},
+    "train": {"api", "codecs", "entropy", "datasets"},
     "eval": {"api", "codecs", "container", "formats", "entropy", "datasets"},
     "plugins": {"api", "codecs", "container", "formats", "eval", "train"},
-    "cli": {"api", "batch", "codecs", "container", "eval", "formats", "inspect", "train"},
+    "commands": {"api", "codecs", "eval", "train"},
+    "cli": {"api", "batch", "codecs", "commands", "container", "eval", "formats", "inspect", "train"},
     "testing": {"api", "codecs", "container"},
     "__init__": {"api", "codecs"},
 }
