@@ -66,7 +66,7 @@ class Trainable(nn.Module, ABC):
         samples: training items as the loader holds them (uint8 [3, h, w]) to count table statistics on. Leaves the model as it was.
         """
 
-    def start(self, samples: Sequence[Tensor]) -> None:  # noqa: B027
+    def start(self, samples: Sequence[Tensor]) -> None:
         """Closed-form initialisation from training items (a KLT, a codebook), before the first step of a fresh run."""
 
     def auxiliary_parameters(self) -> list[nn.Parameter]:
