@@ -9,9 +9,10 @@ Quality is continuous from one set of weights: per-channel gains, interpolated g
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -22,8 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentpress.codecs.blocks import SeparableBlock
-from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.fit_tables import SKIP, fit_tables
+from latentpress.codecs.presets import Preset, read_preset, write_preset
 from latentpress.codecs.tiled import TileCore, Tiled
+from latentpress.codecs.trainable import Losses, Trainable
 from latentpress.entropy.exact import FixedConv2d, IntegerConv2d
 from latentpress.entropy.hyperprior import (
     LEVEL_STEPS,
@@ -36,7 +39,7 @@ from latentpress.entropy.hyperprior import (
     interpolate,
 )
 from latentpress.entropy.tables import Tables
-from latentpress.errors import FormatError, UnsupportedError
+from latentpress.errors import FormatError, InputError, UnsupportedError
 
 PATCH = 8  # samples an input position of the block transform
 
@@ -61,6 +64,12 @@ class WallocRGBConfig:
         return self.lambda_low * torch.exp(level / (self.levels - 1) * math.log(self.lambda_high / self.lambda_low))
 
 
+def full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer in float32 under autocast too: those next to samples and latents, whose rounding the blocks cannot mend."""
+    with torch.autocast(x.device.type, enabled=False):
+        return cast(Tensor, layer(x.float()))
+
+
 class Analysis(nn.Module):
     """[b, 3, h, w] in 0..1, sides multiples of 16 -> [b, latents, h/16, w/16]."""
 
@@ -71,7 +80,7 @@ class Analysis(nn.Module):
         self.leave = nn.Conv2d(config.width, config.latents, 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.blocks(self.enter(F.pixel_unshuffle(x - 0.5, PATCH))))
+        return full_precision(self.leave, self.blocks(full_precision(self.enter, F.pixel_unshuffle(x - 0.5, PATCH))))
 
 
 class Synthesis(nn.Module):
@@ -84,11 +93,18 @@ class Synthesis(nn.Module):
         self.leave = nn.Conv2d(config.width, 3 * PATCH**2, 1)
 
     def forward(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.leave(self.blocks(F.pixel_shuffle(self.enter(y), 2))), PATCH) + 0.5
+        x = self.blocks(F.pixel_shuffle(full_precision(self.enter, y), 2))
+        return F.pixel_shuffle(full_precision(self.leave, x), PATCH) + 0.5
 
 
-class WallocRGBModel(nn.Module):
-    """Trainable model: forward gives reconstruction and bits, `loss` the rate-distortion cost, `freeze` (train/freeze.py) a preset."""
+class WallocRGBModel(Trainable):
+    """Trainable model: `code` gives reconstruction and bits, `forward` the rate-distortion cost, `freeze` a preset."""
+
+    id: ClassVar[str] = "walloc-rgb"
+    domain: ClassVar[str] = "image"
+    options: ClassVar[type[Any]] = WallocRGBConfig
+    defaults: ClassVar[Mapping[str, Any]] = {"optimiser": "soap", "rate": 6e-4, "warmup": 200}
+    targets: ClassVar[tuple[float, ...]] = (14, 42, 70, 100)
 
     def __init__(self, config: WallocRGBConfig | None = None) -> None:
         super().__init__()
@@ -98,19 +114,94 @@ class WallocRGBModel(nn.Module):
         self.log_gain = nn.Parameter(steps[:, None].repeat(1, config.latents))
         self.log_inverse = nn.Parameter(torch.zeros(config.levels, config.latents))  # relative to 1 / gain
 
-    def forward(self, x: Tensor, level: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def from_options(cls, options: WallocRGBConfig, variant: str = "") -> WallocRGBModel:
+        """Trains through the integers of the frozen prior: this removes the 1 to 6 % that freezing a float prior costs."""
+        if variant:
+            raise InputError(f"{cls.id} has no variant {variant!r}; its sizes are settings: --set model.width=96")
+        model = cls(options)
+        model.prior.network.set_through(True)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def forward(self, batch: Tensor) -> Losses:
+        """batch [b, 3, h, w] in 0..1, sides multiples of 64; each item at a level of its own."""
+        cost, bpp, error = self.loss(batch, sample_levels(len(batch), self.config.levels).to(batch.device))
+        psnr = 10 * torch.log10(255**2 / error.detach().clamp_min(1e-6))
+        return Losses(main=cost, scalars={"bpp": bpp.detach().mean(), "psnr": psnr.mean()})
+
+    def code(self, x: Tensor, level: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor]:
         """x [b, 3, h, w] in 0..1 with sides multiples of 64, level [b] in 0..levels-1 -> (x^, bits [b])."""
         y = self.analysis(x) * torch.exp(interpolate(self.log_gain, level))
-        decoded, bits_y, bits_z = self.prior(y, level, rounded=rounded)
+        with torch.autocast(x.device.type, enabled=False):  # integers of the prior in float32 are exact, in bfloat16 they are not
+            decoded, bits_y, bits_z = self.prior(y, level, rounded=rounded)
         return self.synthesis(decoded * torch.exp(interpolate(self.log_inverse - self.log_gain, level))), bits_y + bits_z
 
     def loss(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(cost, bits a pixel [b], mean squared error on the 0-255 scale [b]). Levels are weighted so that high rates do not drown low ones."""
-        decoded, bits = self(x, level)
+        decoded, bits = self.code(x, level)
         bpp = bits / (x.shape[2] * x.shape[3])
         error = ((decoded - x) ** 2).mean((1, 2, 3)) * 255**2
         weight = self.config.lambda_at(level)
         return ((weight * error + bpp) * (0.01 / weight) ** 0.4).mean(), bpp, error
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Tensor) -> Tensor:
+        level = torch.full((len(batch),), (self.config.levels - 1) / 2, device=batch.device)
+        return self.code(batch, level, rounded=True)[0].clamp(0, 1)
+
+    @torch.no_grad()
+    def start(self, samples: Sequence[Tensor]) -> None:
+        """The KLT of 16x16 blocks in two orthonormal steps, 8x8 blocks first: a linear transform codec before the first step."""
+        if self.config.width > 3 * PATCH**2 or self.config.latents > 4 * self.config.width or not samples:
+            return  # more channels than components
+        crops = torch.cat([_blocks(s) for s in samples])
+        scale = 4.0  # latents at gain 1, so that the rows of gains span the steps that the lambdas ask for
+        mean, basis = klt(crops, self.config.width)
+        _set(self.analysis.enter, basis.T * scale, -(basis.T @ mean) * scale)
+        _set(self.synthesis.leave, basis / scale, mean)
+        coarse = F.pixel_unshuffle(self.analysis.enter(crops), 2)
+        mean, basis = klt(coarse, self.config.latents)
+        _set(self.analysis.leave, basis.T, -(basis.T @ mean))
+        _set(self.synthesis.enter, basis, mean)
+
+    def freeze(self, directory: Path, samples: Sequence[Tensor], provenance: Mapping[str, Any]) -> None:
+        model = copy.deepcopy(self).cpu().eval().requires_grad_(False)
+        z_tables, y_tables = fit_tables(model, samples)
+        description = {
+            "codec": self.id, "config": asdict(self.config), "skip": SKIP, "provenance": dict(provenance),
+            "about": {"licence": provenance.get("licence", "not stated"), "paper": "WaLLoC (Jacobellis and Yadwadkar 2024), reworked"},
+        }  # fmt: skip
+        write_preset(directory, description, frozen_weights(model, z_tables, y_tables))
+
+
+def sample_levels(batch: int, levels: int) -> Tensor:
+    """All levels, the upper half more often: its bits are most of the rate and its transforms were behind. [batch] in 0..levels-1."""
+    anywhere, upper = torch.rand(batch) * (levels - 1), (1 + torch.rand(batch)) / 2 * (levels - 1)
+    return torch.where(torch.rand(batch) < 0.65, anywhere, upper)
+
+
+def klt(maps: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """[b, c, h, w] -> (mean [c], principal axes [c, keep], largest variance first) over channels."""
+    vectors = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]).double()
+    mean = vectors.mean(0)
+    _, axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
+    return mean.float(), axes.flip(1)[:, :keep].float()
+
+
+def _blocks(image: Tensor, most: int = 256) -> Tensor:
+    """The middle of a photograph uint8 [3, h, w], at most `most` a side, around 0: [n, 192, 2, 2], 16x16 samples as four 8x8 blocks."""
+    h, w = (min(most, n // (2 * PATCH) * 2 * PATCH) for n in image.shape[1:])
+    top, left = ((n - m) // 2 for n, m in zip(image.shape[1:], (h, w), strict=True))
+    blocks = F.pixel_unshuffle(image[:, top : top + h, left : left + w].cpu().float() / 255 - 0.5, PATCH)
+    return blocks.unfold(1, 2, 2).unfold(2, 2, 2).permute(1, 2, 0, 3, 4).reshape(-1, 3 * PATCH**2, 2, 2)
+
+
+def _set(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Put a matrix [out, in] into a convolution; in its rows the inputs lie as in `pixel_unshuffle`."""
+    conv = cast(nn.Conv2d, layer)
+    conv.weight.copy_(weight.reshape(conv.weight.shape))
+    assert conv.bias is not None
+    conv.bias.copy_(bias)
 
 
 @dataclass

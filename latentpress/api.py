@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -39,13 +40,13 @@ _PLAIN = ("text", "dpi")
 
 
 def encode(
-    source: Source, *, codec: str | PathLike[str] | None = None, quality: float | None = None, bpp: float | None = None,
+    source: Source, *, codec: str | PathLike[str] | Codec | None = None, quality: float | None = None, bpp: float | None = None,
     psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT,
 ) -> bytes:  # fmt: skip
     """Encode to the bytes of an .lpz file.
 
     source   array [y, x] or [y, x, band] of uint8 or uint16, a Signal, the path of an image, or an image file's bytes
-    codec    preset name or folder (default walloc-rgb)
+    codec    preset name or folder, or a codec that load_codec gave (default walloc-rgb)
     quality 0 to 100 (default 50), or bpp (bits a pixel of the whole file, at most), psnr (dB, at least), max_bytes (of the file)
     effort   0 to 9: rate bought with encoder time. 0 and 1 round what analysis gives, 2 (the default) corrects it once by what
              decoding would give, 3 to 9 refine the latents by gradient
@@ -54,7 +55,7 @@ def encode(
     if not 0 <= effort <= 9:
         raise InputError(f"effort {effort}: expected 0 to 9")
     signal = as_signal(source)
-    coder = load_codec(codec or DEFAULTS["image"])  # type: ignore[arg-type]
+    coder = _ready(codec or DEFAULTS["image"])
     colour, alpha = split_alpha(signal)
     metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
     if bpp is not None:
@@ -67,6 +68,10 @@ def encode(
     if max_bytes is None:
         return container.write(coder.encode(colour, target, effort=effort), metadata=metadata)
     return _within(coder, colour, metadata, max_bytes, effort)
+
+
+def _ready(codec: str | PathLike[str] | Codec) -> Codec:
+    return codec if isinstance(codec, Codec) else load_codec(os.fspath(codec))
 
 
 def _one_target(**given: Any) -> Target:
@@ -114,13 +119,17 @@ def _metadata_chunks(meta: Mapping[str, Any]) -> dict[str, bytes]:
 # ---- decode
 
 
-def decode(source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None) -> Signal:
-    """Decode an .lpz file or its bytes. partial: damaged chunks leave neutral samples and a note in meta["damage"].
+def decode(
+    source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None
+) -> Signal:
+    """Decode an .lpz file or its bytes.
 
+    partial  damaged chunks leave neutral samples and a note in meta["damage"]
+    codec    preset folder (or name) that the file was made with, for files of presets that are not installed
     Raises FormatError, ChecksumError, LimitError, MissingPresetError.
     """
     file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
-    signal = codec_of(file.encoded, partial=partial).decode(file.encoded)
+    signal = codec_of(file.encoded, partial=partial, codec=codec).decode(file.encoded)
     meta = metadata_of(file.metadata)
     if file.damage:
         meta["damage"] = file.damage
@@ -137,17 +146,27 @@ def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
         raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
 
 
-def codec_of(encoded: Encoded, *, partial: bool = False) -> Codec:
-    """The codec that made `encoded`. Raises MissingPresetError when the installed weights are others, FormatError when chunks are missing."""
-    codec = load_installed(encoded.codec)
-    if codec.digest != encoded.digest:
+def codec_of(encoded: Encoded, *, partial: bool = False, codec: str | PathLike[str] | Codec | None = None) -> Codec:
+    """The codec that made `encoded`: the one given, else the installed one of its name. A file alone can make nobody load a folder.
+
+    Raises MissingPresetError when it is not installed or its weights are others, FormatError when chunks are missing.
+    """
+    coder = _installed(encoded.codec) if codec is None else _ready(codec)
+    if coder.digest != encoded.digest or (not coder.digest and coder.name != encoded.codec):
         raise MissingPresetError(
-            f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; installed are {codec.digest.hex()}: "
-            "install the version of latentpress that wrote it"
+            f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; {'installed are' if codec is None else 'given were'} "
+            f"{coder.digest.hex() or 'none'}: install the version of latentpress that wrote it, or give the preset's folder with --codec"
         )
-    if not partial and codec.places(encoded) != len(encoded.chunks):
-        raise FormatError(f"{len(encoded.chunks)} data chunks, a signal of shape {encoded.shape} has {codec.places(encoded)}")
-    return codec
+    if not partial and coder.places(encoded) != len(encoded.chunks):
+        raise FormatError(f"{len(encoded.chunks)} data chunks, a signal of shape {encoded.shape} has {coder.places(encoded)}")
+    return coder
+
+
+def _installed(name: str) -> Codec:
+    try:
+        return load_installed(name)
+    except MissingPresetError as error:
+        raise MissingPresetError(f"{error}; a file made with a preset's folder decodes with --codec FOLDER") from error
 
 
 def metadata_of(chunks: Mapping[str, bytes]) -> dict[str, Any]:
@@ -171,10 +190,12 @@ def _plain_metadata(blob: bytes) -> dict[str, Any]:
     return ({} if text is None else {"text": text}) | ({} if dpi is None else {"dpi": tuple(dpi)})
 
 
-def open_latents(source: str | PathLike[str] | bytes, *, limits: Limits | None = None) -> Any:
+def open_latents(
+    source: str | PathLike[str] | bytes, *, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None
+) -> Any:
     """Decoded latents as a float tensor [1, channels, h, w], without synthesis: for learning on compressed data."""
     encoded = container.read(file_bytes(source), limits=limits or Limits()).encoded
-    return codec_of(encoded).latents(encoded)
+    return codec_of(encoded, codec=codec).latents(encoded)
 
 
 # ---- files
@@ -189,11 +210,12 @@ def encode_file(source: str | PathLike[str], target: str | PathLike[str], *, ove
 
 
 def decode_file(
-    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None
-) -> Signal:
+    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None,
+    codec: str | PathLike[str] | Codec | None = None,
+) -> Signal:  # fmt: skip
     """Decode an .lpz file to an image file or .npy, atomically."""
     _refuse_existing(Path(target), overwrite)
-    signal = decode(source, partial=partial, limits=limits)
+    signal = decode(source, partial=partial, limits=limits, codec=codec)
     container.write_file(Path(target), signal_bytes(signal, Path(target).suffix), overwrite=overwrite)
     return signal
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from latentpress.batch import Job, plan, run
+from latentpress.commands import train as training
 from latentpress.errors import InputError, LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
@@ -30,6 +31,7 @@ Output = Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="file
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace existing files")]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="files at once, each on one thread")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Preset = Annotated[str | None, typer.Option("--codec", help="folder of the preset that the file was made with, if it is not installed")]
 OneFile = Annotated[str, typer.Argument(metavar="FILE", help="an .lpz file; - is standard input")]
 
 
@@ -142,6 +144,7 @@ def decode(
     output: Output,
     partial: Annotated[bool, typer.Option("--partial", help="decode what is whole of a damaged file")] = False,
     suffix: Annotated[str, typer.Option("--format", help="format of the files in a folder, or of standard output")] = ".png",
+    codec: Preset = None,
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
@@ -152,23 +155,23 @@ def decode(
 
         if len(inputs) > 1:
             _usage("standard input is one file: give - alone")
-        signal = api.decode(sys.stdin.buffer.read(), partial=partial)
+        signal = api.decode(sys.stdin.buffer.read(), partial=partial, codec=codec)
         _write_out(api.signal_bytes(signal, suffix if output == STDIO else Path(output).suffix), output, overwrite)
         _warn_of_damage(signal.meta)
         return
-    work = functools.partial(_decode_job, partial, suffix, overwrite)
+    work = functools.partial(_decode_job, {"partial": partial, "codec": codec}, suffix, overwrite)
     _run_all(plan(inputs, output, suffixes={".lpz"}, new_suffix=suffix), work, output, jobs)
 
 
-def _decode_job(partial: bool, suffix: str, overwrite: bool, job: Job) -> str:
+def _decode_job(settings: dict[str, Any], suffix: str, overwrite: bool, job: Job) -> str:
     from latentpress import api
 
     if str(job.target) == STDIO:
-        signal = api.decode(job.source, partial=partial)
+        signal = api.decode(job.source, **settings)
         _warn_of_damage(signal.meta)
         return _write_out(api.signal_bytes(signal, suffix), STDIO, overwrite)
     _make_folder(job.target.parent)
-    signal = api.decode_file(job.source, job.target, overwrite=overwrite, partial=partial)
+    signal = api.decode_file(job.source, job.target, overwrite=overwrite, **settings)
     damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
     return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"
 
@@ -227,15 +230,16 @@ def info(file: OneFile, as_json: AsJson = False) -> None:
 def verify(
     file: OneFile,
     symbols: Annotated[bool, typer.Option("--symbols", help="print the SHA-256 of the decoded integer symbols")] = False,
+    codec: Preset = None,
 ) -> None:
     """Check every checksum and decode; with --symbols print what is identical on every machine."""
     from latentpress.inspect import symbols_sha256, verify_file
 
     try:
         blob = _blob(file)
-        verify_file(blob)
+        verify_file(blob, codec=codec)
         if symbols:
-            print(symbols_sha256(blob))
+            print(symbols_sha256(blob, codec=codec))
         else:
             print(f"{file}: ok")
     except LatentpressError as error:
@@ -273,5 +277,7 @@ def demo(
 
     run_demo(Path(output))
 
+
+training.register(app)
 
 __all__ = ["app", "main"]
