@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,15 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         """Raises InputError for files that are no shards."""
         self.places: list[tuple[Any, str]] = []
-        self.sizes: Sequence[tuple[int, int]] = []
         self.names: list[str] = []
-        sizes: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, int]] = []
         for path in sorted(folder.glob("*.safetensors")):
             file, names = _open(path)
             for key in sorted(file.keys(), key=int):
                 shape = file.get_slice(key).get_shape()
                 self.places.append((file, key))
-                sizes.append((shape[1], shape[2]))
+                self.sizes.append((shape[1], shape[2]))
             self.names += names
-        self.sizes = sizes
 
     def load(self, index: int) -> Any:
         """uint8 tensor [3, h, w]."""
@@ -92,10 +89,9 @@ def _read(path: Path, shrink: float) -> Any:
 
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
-            if shrink > 1:
-                image = image.resize((math.ceil(image.width / shrink), math.ceil(image.height / shrink)), Image.Resampling.LANCZOS)
-            return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+            size = math.ceil(image.width / shrink), math.ceil(image.height / shrink)
+            colour = image.convert("RGB")
+            return np.ascontiguousarray(np.asarray(colour.resize(size, Image.Resampling.LANCZOS) if shrink > 1 else colour).transpose(2, 0, 1))
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: no readable image ({error}); remove it") from error
 

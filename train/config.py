@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -147,6 +148,8 @@ def overlay(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def build(cls: type[Any], values: Mapping[str, Any], where: str = "") -> Any:
     """A dataclass from plain values. Raises InputError for unknown names (with near ones) and values of another type."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where.rstrip('.') or 'settings'}={values!r}: names with values expected")
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
     for name in values:
@@ -169,30 +172,26 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
             return None
         return coerce(value, next(a for a in arguments if a is not type(None)), name)
     if origin is tuple and isinstance(value, list | tuple):
-        inner = arguments[0] if arguments else Any
-        return tuple(coerce(v, inner, name) for v in value)
-    if origin is not None:
-        expected = origin if isinstance(origin, type) else object
-        if isinstance(value, expected):
-            return value
-    elif hint is bool and isinstance(value, bool):
-        return value
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return tuple(coerce(v, arguments[0], name) for v in value)
+    expected = origin or hint
+    if expected in (int, float) and not isinstance(value, bool):
+        number = _number(value)
+        if number is not None and (expected is float or number.is_integer()):
+            return expected(number)
+    elif expected is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    elif hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if hint is float and number == number:
-            return number
-        if number == number and abs(number) < 2**53 and number == int(number):
-            return int(number)
-    elif isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool):
+    elif isinstance(expected, type) and isinstance(value, expected) and (expected is bool or not isinstance(value, bool)):
         return value
     raise InputError(f"{name}={value!r}: {getattr(hint, '__name__', hint)} expected")
+
+
+def _number(value: Any) -> float | None:
+    """A finite float, None where there is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def resolve(trainable: type[Any], *layers: Mapping[str, Any]) -> tuple[TrainConfig, Any]:

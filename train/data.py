@@ -29,7 +29,8 @@ PREFETCH = 3  # batches made ahead
 class Source(Protocol):
     """A numbered collection of photographs. sizes: (h, w) of each, known without decoding."""
 
-    sizes: Sequence[tuple[int, int]]
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]: ...
 
     def load(self, index: int) -> Tensor:
         """uint8 [3, h, w]."""

@@ -131,5 +131,5 @@ def _board(folder: Path, step: int) -> Any:
 def _scalars(values: Mapping[str, Any]) -> list[tuple[str, float]]:
     plain = [(k, float(v)) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)]
     for point in values.get("points", ()):
-        plain += [(f"{k} at {point['quality']:g}", float(point[k])) for k in ("bpp", "psnr")]
+        plain += [(f"{k} at {point['quality']}", float(point[k])) for k in ("bpp", "psnr")]
     return plain

@@ -43,14 +43,16 @@ def train(config: TrainConfig, *, resume: bool = False, trainable: type[Trainabl
     """
     config.needs_end()
     cls, variant = (trainable, config.codec.partition("/")[2]) if trainable else load_trainable(config.codec)
+    options = build(cls.options, config.model, "model.")
+    config = dataclasses.replace(config, model=dataclasses.asdict(options))
     if config.threads:
         torch.set_num_threads(config.threads)
     if first_process():
-        _prepare(config, resume)
+        _refuse_other_runs(config, resume)
     fabric = make_fabric(config)
     fabric.launch()
     torch.manual_seed(config.seed)
-    model = cls.from_options(build(cls.options, config.model, "model."), variant)
+    model = cls.from_options(options, variant)
     run = Run(config, fabric, model)
     try:
         run.begin(resume)
@@ -60,12 +62,9 @@ def train(config: TrainConfig, *, resume: bool = False, trainable: type[Trainabl
     return run.folder
 
 
-def _prepare(config: TrainConfig, resume: bool) -> None:
-    """The folder of the run, with its settings. Refuses to write over another run."""
-    folder = Path(config.run)
-    if not resume and Checkpoints(folder, {}, 1).files():
-        raise InputError(f"{folder}: holds a run already; give --resume to go on with it, or another --run")
-    write_whole(folder / "config.yaml", write_yaml(config).encode())
+def _refuse_other_runs(config: TrainConfig, resume: bool) -> None:
+    if not resume and Checkpoints(Path(config.run), {}, 1).files():
+        raise InputError(f"{config.run}: holds a run already; give --resume to go on with it, or another --run")
 
 
 class Run:
@@ -79,7 +78,8 @@ class Run:
         self.training, held_out = divide(self.source)
         self.held_out = [centre(i, config.validation_side) for i in spread(self.source, held_out, config.validation_images)] if self.first else []
         self.checkpoints = Checkpoints(self.folder, {"codec": config.codec, "model": dict(config.model)}, config.keep)
-        self.step, self.skipped, self.skipped_in_row, self.spent, self.best = 0, 0, 0, 0.0, math.inf
+        self.step, self.skipped, self.skipped_in_row, self.best = 0, 0, 0, math.inf
+        self.spent, self.spent_before = 0.0, 0.0  # seconds of training, and at the line of the log before
         self.window: dict[str, float] = {}
         self.stopping = False
         self.log: Log | None = None
@@ -110,6 +110,7 @@ class Run:
         )  # fmt: skip
         self.loader = Loader(crops, self.step * config.accumulate)
         if self.first:
+            write_whole(self.folder / "config.yaml", write_yaml(config).encode())
             self.log = Log(self.folder, step=self.step, steps=config.steps, minutes=config.minutes)
             if state is not None:
                 self.log.say(f"going on from step {self.step}")
@@ -138,7 +139,7 @@ class Run:
                 group["base"] = rate  # of this configuration, should it have changed
         self.average.load(state["average"])
         self.step, self.skipped, self.spent, self.best = state["step"], state["skipped"], state["spent"], state["best"]
-        self.window = dict(state["window"])
+        self.spent_before, self.window = self.spent, dict(state["window"])
 
     def close(self) -> None:
         if self.loader is not None:
@@ -178,16 +179,11 @@ class Run:
 
     def _done(self) -> float:
         """The part of the run that is over, the same in all processes."""
-        if self.world > 1 and self.config.minutes is not None:
-            self.spent = self.fabric.all_reduce(torch.tensor(self.spent, dtype=torch.float64, device=self.fabric.device), reduce_op="max").item()
         if self.world > 1:
-            self.stopping = bool(self.fabric.all_reduce(torch.tensor(float(self.stopping), device=self.fabric.device), reduce_op="max"))
-        parts = [0.0]
-        if self.config.steps is not None:
-            parts.append(self.step / self.config.steps)
-        if self.config.minutes is not None:
-            parts.append(self.spent / 60 / self.config.minutes)
-        return max(parts)
+            ours = torch.tensor([self.spent, float(self.stopping)], dtype=torch.float64, device=self.fabric.device)
+            self.spent, stopping = self.fabric.all_reduce(ours, reduce_op="max").tolist()
+            self.stopping = stopping > 0
+        return self._fraction()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -234,8 +230,8 @@ class Run:
             self.window[name] = self.window.get(name, 0.0) + value
 
     def _fraction(self) -> float:
-        parts = [self.step / self.config.steps if self.config.steps else 0.0, self.spent / 60 / self.config.minutes if self.config.minutes else 0.0]
-        return max(parts)
+        steps, minutes = self.config.steps, self.config.minutes
+        return max(self.step / steps if steps else 0.0, self.spent / 60 / minutes if minutes else 0.0)
 
     def _gradients(self) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Of the main loss into the parameters, synchronised; means of the scalars of this process; those of the auxiliary parameters."""
@@ -278,13 +274,13 @@ class Run:
         if self.world > 1 and means:
             reduced = self.fabric.all_reduce(torch.tensor(list(means.values()), dtype=torch.float64, device=self.fabric.device), reduce_op="mean")
             means = dict(zip(means, reduced.tolist(), strict=True))
-        seconds = self.spent - getattr(self, "_spent_before", 0.0)
+        seconds = self.spent - self.spent_before
         waited, self.loader.waited = self.loader.waited, 0.0
         if self.log is not None:
             clock = {"steps_per_second": round(self.config.log_every / max(seconds, 1e-9), 4), "waiting": round(waited / max(seconds, 1e-9), 4),
                      "seconds": round(self.spent, 2)}  # fmt: skip
             self.log.train(self.step, means | {"rate": self.optimisers[0].param_groups[0]["lr"], "skipped": self.skipped} | clock, self._fraction())
-        self._spent_before = self.spent
+        self.spent_before = self.spent
 
     def _validate(self) -> None:
         if self.first:

@@ -49,11 +49,11 @@ def held_out_cost(model: Trainable, held_out: Sequence[Tensor]) -> tuple[float, 
     return means.pop("main"), means
 
 
-def estimated(scalars: dict[str, float]) -> list[dict[str, float]]:
+def estimated(scalars: dict[str, float]) -> list[dict[str, Any]]:
     """One point, at no quality in particular, from what the model counts."""
     if not {"bpp", "psnr"} <= scalars.keys():
         return []
-    return [{"quality": float("nan"), "bpp": scalars["bpp"], "psnr": scalars["psnr"]}]
+    return [{"quality": None, "bpp": scalars["bpp"], "psnr": scalars["psnr"]}]
 
 
 @torch.no_grad()
