@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from latentpress.errors import FormatError, LatentpressError, MissingExtraError
-from latentpress.eval import bench_coder, compressai_env
+from latentpress.codecs import compressai_env
+from latentpress.eval import bench_coder
 from latentpress.eval.coder_peers import CompressAICoder, OwnCoder
 
 has_compressai = pytest.mark.skipif(importlib.util.find_spec("compressai") is None, reason="make peers-env")

@@ -4,7 +4,7 @@ from types import ModuleType
 import pytest
 
 from latentpress.errors import MissingExtraError
-from latentpress.eval import compressai_env
+from latentpress.codecs import compressai_env
 
 
 @pytest.fixture
