@@ -24,7 +24,7 @@ from latentpress.codecs.compressai_coding import Coding, Size, coding_of, padded
 from latentpress.codecs.compressai_preset import load_rung, rungs_of
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.search import choose_level, quality_level
-from latentpress.errors import FormatError, LimitError, UnsupportedError
+from latentpress.errors import FormatError, InputError, LimitError, MissingPresetError, UnsupportedError
 
 LARGEST = 1 << 24  # padded samples a band: the networks run on the whole image at once, at about 100 bytes a sample and channel
 USUAL_QUALITY = 50
@@ -50,6 +50,24 @@ class CompressAICodec(Codec):
             return cls(read_preset(directory, name), name=name)
         except ValueError as error:
             raise FormatError(f"{directory}: {error}") from error
+
+    @classmethod
+    def from_name(cls, rest: str) -> CompressAICodec:
+        """What follows "compressai/": CompressAI's own weights, downloaded on first use. Raises InputError, MissingPresetError."""
+        from latentpress.codecs.compressai_pretrained import fetched_preset, parse_name
+
+        return cls.from_preset(fetched_preset(parse_name(rest)), f"{cls.id}/{rest}")
+
+    @classmethod
+    def from_cache(cls, rest: str) -> CompressAICodec:
+        """As `from_name`, of what was downloaded before: a file's header can ask for this. Raises MissingPresetError."""
+        from latentpress.codecs.compressai_pretrained import cached_preset, parse_name
+
+        try:
+            which = parse_name(rest)
+        except InputError as error:
+            raise MissingPresetError(str(error)) from error
+        return cls.from_preset(cached_preset(which), f"{cls.id}/{rest}")
 
     @property
     def max_level(self) -> int:

@@ -102,7 +102,8 @@ def guessed_architecture(state: Mapping[str, Tensor]) -> str | None:
 
 def known_architecture(name: str) -> str:
     """`name` if it is one of ARCHITECTURES, told without importing CompressAI. Raises InputError."""
-    if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, 1)
-        raise InputError(f"{name!r} is no architecture of CompressAI; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ARCHITECTURES)}"))
-    return name
+    if name in ARCHITECTURES:
+        return name
+    near = difflib.get_close_matches(name, ARCHITECTURES, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ARCHITECTURES)}"
+    raise InputError(f"{name!r} is no architecture of CompressAI; {hint}")

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from latentpress.errors import FormatError, LatentpressError, MissingExtraError
 from latentpress.codecs import compressai_env
+from latentpress.errors import FormatError, LatentpressError, MissingExtraError
 from latentpress.eval import bench_coder
 from latentpress.eval.coder_peers import CompressAICoder, OwnCoder
 
