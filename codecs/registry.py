@@ -4,6 +4,9 @@
     group latentpress.trainables  id = "package.module:Class"    a codecs.trainable.Trainable: what `latentpress train` trains
     group latentpress.presets   name = "package.module"          a package whose folder `name` holds preset.json (built-in presets need none)
 
+A name with a slash, "id/rest", is for the class of that id: `Class.from_name(rest)` may fetch weights when a person asks for them,
+`Class.from_cache(rest)` only takes what was fetched before: it is what a file's header can reach.
+
 Nothing is imported before it is asked for. Registered once; duplicates are refused; unknown names get the nearest one.
 """
 
@@ -56,32 +59,59 @@ def _built_in_root() -> Path:
 
 
 def names() -> list[str]:
-    """Everything `load_codec` knows: presets, and codecs that need none."""
-    presets = preset_directories()
+    """Everything `load_codec` knows without a path: presets, and codecs that need none."""
+    presets, points = preset_directories(), codec_entry_points()
     with_presets = {read_description(d)["codec"] for d in presets.values()}
-    return sorted({*presets, *(set(codec_entry_points()) - with_presets)})
+    return sorted({*presets, *(i for i in points if i not in with_presets and not _needs_preset(points[i]))})
+
+
+def _needs_preset(point: EntryPoint) -> bool:
+    try:
+        return hasattr(point.load(), "from_preset")
+    except (ImportError, AttributeError):  # listed all the same: whoever loads it is told why it cannot be
+        return False
 
 
 def load_codec(name: str | Path) -> Codec:
-    """A ready codec by preset name, codec id or path of a preset folder. Raises MissingPresetError for unknown names."""
+    """A ready codec by preset name, codec id, "id/name" or path of a preset folder. Raises MissingPresetError for unknown names."""
     path = Path(name)
     if os.path.isfile(path / DESCRIPTION):  # unlike Path.is_file, False for a name that is too long
         return _load_directory(path.resolve(), path.resolve().name)
-    return load_installed(str(name))
+    codec = _by_slash(str(name), "from_name")
+    return load_installed(str(name)) if codec is None else codec
 
 
 @lru_cache(maxsize=8)
 def load_installed(name: str) -> Codec:
-    """A codec by name alone: what a file may ask for. A path in a file's header is no way to load a folder."""
+    """A codec by name alone: what a file may ask for. A path in a file's header is no way to load a folder, nor to fetch weights."""
     directory = preset_directories().get(name)
     if directory is not None:
         return _load_directory(directory, name)
+    codec = _by_slash(name, "from_cache")
+    if codec is not None:
+        return codec
     points = codec_entry_points()
     if name in points:
         return _make(points[name], None, name)
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names())}"
     raise MissingPresetError(f"no codec or preset is called {name!r}{hint}")
+
+
+def _by_slash(name: str, method: str) -> Codec | None:
+    """"id/rest" by a class method of the codec `id`; None where there is no such codec, or it takes no names."""
+    codec_id, slash, rest = name.partition("/")
+    point = codec_entry_points().get(codec_id) if slash else None
+    make = getattr(_load_class(point), method, None) if point else None
+    codec: Codec | None = make(rest) if make else None
+    return codec
+
+
+def _load_class(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
 
 
 def _load_directory(directory: Path, name: str) -> Codec:
@@ -93,10 +123,7 @@ def _load_directory(directory: Path, name: str) -> Codec:
 
 
 def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
-    try:
-        cls: Any = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
+    cls = _load_class(point)
     if directory is None:
         if hasattr(cls, "from_preset"):
             raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")

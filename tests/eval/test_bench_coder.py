@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from latentpress.codecs import compressai_env
 from latentpress.errors import FormatError, LatentpressError, MissingExtraError
-from latentpress.eval import bench_coder, compressai_env
+from latentpress.eval import bench_coder
 from latentpress.eval.coder_peers import CompressAICoder, OwnCoder
 
 has_compressai = pytest.mark.skipif(importlib.util.find_spec("compressai") is None, reason="make peers-env")
