@@ -40,6 +40,31 @@ class _Floor(torch.autograd.Function):
         return grads[0]
 
 
+class _ToFixed(torch.autograd.Function):
+    """One rounding and clamping whose backward pass is one kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, limit: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.edge = (limit + 0.5) / scale
+        return x.mul(scale).add_(0.5).floor_().clamp_(-limit, limit).div_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return torch.ops.aten.hardtanh_backward(grads[0], ctx.saved_tensors[0], -ctx.edge, ctx.edge), None, None
+
+
+class _Leaky(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.maximum(x, x.mul(scale * 0.125).floor_().div_(scale))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.aten.leaky_relu_backward(grads[0], ctx.saved_tensors[0], 0.125, False), None
+
+
 def floor_through(x: Tensor) -> Tensor:
     """floor, gradient 1."""
     return _Floor.apply(x) if x.requires_grad else torch.floor(x)
@@ -53,6 +78,8 @@ def round_through(x: Tensor) -> Tensor:
 def to_fixed(x: Tensor, target: Fixed) -> Tensor:
     """Real units to the nearest value of `target`, gradient 1 inside the limit."""
     scale = 2.0**target.frac
+    if x.requires_grad:
+        return _ToFixed.apply(x, scale, float(target.limit))
     return round_through(x * scale).clamp(-target.limit, target.limit) / scale
 
 
@@ -61,6 +88,8 @@ def leaky(x: Tensor, frac: int | None = 0) -> Tensor:
     if frac is None:
         return F.leaky_relu(x, 0.125)
     scale = 2.0**frac
+    if x.requires_grad:
+        return _Leaky.apply(x, scale)
     return torch.maximum(x, floor_through(x * (scale * 0.125)) / scale if frac else floor_through(x * 0.125))
 
 
