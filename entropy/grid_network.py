@@ -15,6 +15,7 @@ Exact (exact.py): every value is an integer carried in floats. The deviation is 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentpress.entropy.exact import Fixed, FixedConv2d, floor_through, leaky
+from latentpress.entropy.exact import Fixed, FixedConv2d, IntegerConv2d, floor_through, leaky, to_fixed
 
 CHANNELS = 3
 LOG_STEPS = 8  # of the logarithm, an octave
@@ -33,7 +34,7 @@ OFFSET = 19  # added to their sum, in quarters: .4 of a unit for each
 FEATURE = Fixed(frac=4, limit=96)
 ACTIVATION = Fixed(frac=6, limit=2047)
 OUTPUT = Fixed(frac=6, limit=1023)
-UNITS = OFFSET_SHIFT = math.log2(4 * DEVIATIONS) * LOG_STEPS  # logarithm of a deviation of one unit
+UNITS = math.log2(4 * DEVIATIONS) * LOG_STEPS  # logarithm of a deviation of one unit
 LOG_RANGE = LOG_STEPS * 26
 
 # where the neighbours of a group lie, nearest four first: (group, rows down, columns right) in positions of the half-resolution grids
@@ -65,7 +66,7 @@ class GridConfig:
     width: int = 48
     blocks: int = 2
     head: int = 32
-    octaves: int = 6
+    octaves: int = 5
     peak: int = 255  # largest magnitude of a sample that float32 carries exactly through the linear predictor
 
 
@@ -122,7 +123,7 @@ class Group(nn.Module):
         self.register_buffer("reciprocal", _significant(2.0**FEATURE.frac * DEVIATIONS / centres, 11), persistent=False)
         steps = torch.arange(LOG_RANGE, dtype=torch.float64)
         self.register_buffer("scale_reciprocal", _significant(2 ** (-(steps - UNITS) / LOG_STEPS), 11), persistent=False)
-        self.through = True
+        self.through, self.integer = True, False
         for layer in [b[2] for b in self.blocks]:
             nn.init.normal_(layer.weight, std=0.02)
         for layer in [*[b[2] for b in self.blocks], *self.linear, *[h[1] for h in self.head]]:
@@ -133,13 +134,22 @@ class Group(nn.Module):
             nn.init.normal_(h[1].weight, std=0.01)
 
     def _inside(self, integers: Tensor, frac: int) -> Tensor:
-        return integers / 2.0**frac
+        """Integers to what the layers take: real units while training, themselves when frozen."""
+        return integers if self.integer else integers / 2.0**frac
+
+    def _outside(self, values: Tensor, frac: int) -> Tensor:
+        return values if self.integer else values * 2.0**frac
 
     def activation(self, x: Tensor) -> Tensor:
-        return leaky(x, ACTIVATION.frac if self.through else None)
+        return leaky(x, (0 if self.integer else ACTIVATION.frac) if self.through else None)
 
     def clip(self, x: Tensor) -> Tensor:
-        return x.clamp(-ACTIVATION.limit / 2**ACTIVATION.frac, ACTIVATION.limit / 2**ACTIVATION.frac)
+        limit = ACTIVATION.limit / (1 if self.integer else 2**ACTIVATION.frac)
+        return x.clamp(-limit, limit) if x.requires_grad else x.clamp_(-limit, limit)
+
+    def octave_bias(self, octave: int) -> Tensor:
+        row = self.octave[min(octave, len(self.octave) - 1)][:, None, None]
+        return row if self.integer or not self.through else to_fixed(row, ACTIVATION)
 
     def features(self, around: Tensor, misses: Tensor, octave: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """around [b, 3 n, h, w] integers, place by place; misses [b, 3, h, w]: sum of the nearest four's |error| in 1/16.
@@ -156,7 +166,7 @@ class Group(nn.Module):
         level = (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
         miss = (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
         x = torch.cat([divided.flatten(1, 2), level, miss], 1)
-        h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave[octave][:, None, None])
+        h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
         for depthwise, wide, narrow in self.blocks:  # type: ignore[misc]
             h = self.clip(h + narrow(self.activation(wide(self.activation(depthwise(h))))))
         return self.activation(h), total, difference.flatten(1, 2), log
@@ -166,8 +176,8 @@ class Group(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(location in 1/16 [b, h, w], log2 of the scale in 1/8 [b, h, w]); seen, residuals: what `observe` gave for the channels before."""
         enter, leave = self.head[channel]  # type: ignore[misc]
-        out = leave(self.activation(enter(torch.cat([h, *seen], 1)))) * 2.0**OUTPUT.frac
-        base = self.linear[channel](self._inside(torch.cat([difference, *residuals], 1), 2))[:, 0] * LOCATION
+        out = self._outside(leave(self.activation(enter(torch.cat([h, *seen], 1)))), OUTPUT.frac)
+        base = self._outside(self.linear[channel](self._inside(torch.cat([difference, *residuals], 1), 2))[:, 0], 4)
         deviation = self.deviation[log[:, channel].long()]
         location = 4 * total[:, channel] + base + floor_through(out[:, 0] * deviation / 2.0**OUTPUT.frac)
         return location, log[:, channel] + out[:, 1] / LOG_STEPS
@@ -179,7 +189,7 @@ class Group(nn.Module):
         row = torch.floor(scale.detach() + 0.5).clamp(0, LOG_RANGE - 1).long()
         error = torch.floor((LOCATION * x - location.detach()) * self.scale_reciprocal[row] + 0.5)
         seen = torch.stack([near, error], 1).clamp(-FEATURE.limit, FEATURE.limit)
-        return self._inside(seen, FEATURE.frac), residual[:, None]
+        return self._inside(seen * 2.0 ** (ACTIVATION.frac - FEATURE.frac), ACTIVATION.frac), residual[:, None]
 
     def bits(self, channel: int, x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
         """-log2 of the mixture's mass on [x - 1/2, x + 1/2], summed."""
@@ -215,6 +225,21 @@ class GridNetwork(nn.Module):
         self.config = config = config or GridConfig()
         self.groups = nn.ModuleDict({name: Group(config, name) for name in GROUPS})
 
+    def freeze(self) -> GridNetwork:
+        """The same wiring over IntegerConv2d layers."""
+        frozen = copy.deepcopy(self)
+        for module in list(frozen.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, FixedConv2d):
+                    setattr(module, name, child.freeze()) if not isinstance(module, nn.ModuleList) else module.__setitem__(int(name), child.freeze())
+            if isinstance(module, Group):
+                module.octave = nn.Parameter(torch.floor(module.octave.detach() * 2**ACTIVATION.frac + 0.5), requires_grad=False)
+                module.integer = module.through = True
+        return frozen.eval().requires_grad_(False)
+
+    def integer_layers(self) -> dict[str, IntegerConv2d]:
+        return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntegerConv2d)}
+
     def set_through(self, on: bool) -> None:
         for module in self.modules():
             if isinstance(module, FixedConv2d | Group):
@@ -225,7 +250,7 @@ class GridNetwork(nn.Module):
         group: Group = self.groups[name]  # type: ignore[assignment]
         around = neighbours(parts, name)
         near = neighbours(misses, name)[:, : 4 * CHANNELS].view(x.shape[0], 4, CHANNELS, *x.shape[2:]).sum(1)
-        h, total, difference, log = group.features(around, near, min(octave, self.config.octaves - 1))
+        h, total, difference, log = group.features(around, near, octave)
         bits, seen, residuals, errors = x.new_zeros(()), [], [], []
         for k in range(CHANNELS):
             location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
