@@ -24,7 +24,7 @@ from latentpress.entropy.frozen import integer_state, load_integers
 from latentpress.entropy.grid import GridPrior
 from latentpress.entropy.grid_network import CHANNELS, GROUPS, GridConfig, GridNetwork
 from latentpress.entropy.grid_tables import mixture_tables
-from latentpress.entropy.tables import MAX_SYMBOL, Tables
+from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, UnsupportedError
 
 TILE = 1024
@@ -164,10 +164,7 @@ class GridRGB(Codec):
             place = places.pop(chunk.position or (0, 0), None)
             if place is None:
                 raise FormatError(f"chunk {chunk.position} lies outside the image, or twice in the file")
-            planes = prior.decode(chunk.payload, self._size(encoded, place))
-            if np.abs(planes).max(initial=0) >= MAX_SYMBOL:
-                raise FormatError("damaged stream: a sample is out of range")
-            yield place, planes
+            yield place, prior.decode(chunk.payload, self._size(encoded, place))
 
 
 def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:

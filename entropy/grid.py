@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_RANGE, Group, GridNetwork, neighbours, padded
+from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_RANGE, GridNetwork, Group, neighbours, padded
 from latentpress.entropy.grid_tables import MAX_LOW, PER_SHAPE, Chosen, choose
 from latentpress.entropy.tables import MAX_SYMBOL, Tables
 from latentpress.errors import FormatError
@@ -63,7 +63,9 @@ class GridPrior:
     # ---- bytes
 
     def encode(self, planes: Planes) -> bytes:
-        """int32 [c, h, w] -> bytes."""
+        """int32 [c, h, w], magnitudes up to the network's peak -> bytes. Raises ValueError beyond."""
+        if np.abs(planes).max(initial=0) > self.network.config.peak:
+            raise ValueError(f"values up to {np.abs(planes).max()}, {self.network.config.peak} expected")
         return self._packed(self.symbols(planes))
 
     def symbols(self, planes: Planes) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -95,11 +97,16 @@ class GridPrior:
                 if np.abs(residual[wide]).max() >= MAX_SYMBOL >> MAX_LOW or low.max() >= 1 << MAX_LOW:
                     raise FormatError("damaged stream: a residual is out of range")
                 residual[wide] = (residual[wide] << chosen.low[wide]) + low
-            return (residual + chosen.base).reshape(stage.size)
+            return self._checked(residual + chosen.base).reshape(stage.size)
 
         self._walk(shape[0], shape[1:], planes, found)
         decoder.close()
         return planes
+
+    def _checked(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        if np.abs(values).max(initial=0) > self.network.config.peak:
+            raise FormatError("damaged stream: a value is out of range")
+        return values
 
     def _split(self, residual: NDArray[np.int32], stage: Stage) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         low = stage.chosen.low
@@ -135,9 +142,7 @@ class GridPrior:
         step = self._base_step(planes.shape)
         target = planes[:, ::step, ::step]
         values = np.cumsum(differences.reshape(len(planes), -1).astype(np.int64), 1)
-        if np.abs(values).max(initial=0) >= MAX_SYMBOL:
-            raise FormatError("damaged stream: a coarse value is out of range")
-        target[:] = values.reshape(target.shape)
+        target[:] = self._checked(values).reshape(target.shape)
 
     # ---- the walk
 
