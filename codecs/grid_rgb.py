@@ -1,0 +1,215 @@
+"""grid-rgb: lossless photographs, learned: reversible colour transform, then the hierarchical integer grid (entropy/grid.py).
+
+    RGB --YCoCg-R--> planes of integers --GridPrior--> bytes, tile by tile
+
+8 and 16 bits, gray or RGB, any size. Everything is integer arithmetic, so the decoded samples are those that were encoded, on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
+from latentpress.codecs.presets import Preset, read_preset, write_preset
+from latentpress.entropy.frozen import integer_state, load_integers
+from latentpress.entropy.grid import GridPrior
+from latentpress.entropy.grid_network import CHANNELS, GROUPS, GridConfig, GridNetwork
+from latentpress.entropy.grid_tables import mixture_tables
+from latentpress.entropy.tables import Tables
+from latentpress.errors import FormatError, UnsupportedError
+
+TILE = 1024
+PEAKS = {"uint8": 255, "uint16": 65535}
+
+
+def to_planes(data: NDArray[Any]) -> NDArray[np.int32]:
+    """[h, w] or [h, w, 1 | 3] unsigned integers -> int32 [1 | 3, h, w]: gray, or Y, Co, Cg of YCoCg-R (Malvar and Sullivan 2003)."""
+    x = data.astype(np.int32)
+    if x.ndim == 2 or x.shape[2] == 1:
+        return x.reshape(1, *x.shape[:2])
+    r, g, b = x.transpose(2, 0, 1)
+    co = r - b
+    t = b + (co >> 1)
+    cg = g - t
+    return np.stack([t + (cg >> 1), co, cg])
+
+
+def from_planes(planes: NDArray[np.int32], shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Inverse of `to_planes`. Raises FormatError for planes that no samples of this dtype give."""
+    if len(planes) == 1:
+        x = planes.reshape(shape)
+    else:
+        y, co, cg = planes
+        t = y - (cg >> 1)
+        g = cg + t
+        b = t - (co >> 1)
+        x = np.stack([b + co, g, b], 2)
+    if x.size and (x.min() < 0 or x.max() > PEAKS[dtype]):
+        raise FormatError(f"damaged stream: samples outside {dtype}")
+    return x.astype(dtype)
+
+
+class GridRGB(Codec):
+    """The lossless image codec. One chunk a tile of 1024 x 1024."""
+
+    id: ClassVar[str] = "grid-rgb"
+    domain: ClassVar[str] = "image"
+    dims: ClassVar[tuple[str, ...]] = ("y", "x", "band")
+    lossless: ClassVar[bool] = True
+
+    def __init__(self, preset: Preset, *, tile: int = TILE) -> None:
+        self.name, self.digest, self.preset, self.tile = preset.name, preset.digest, preset, tile
+        config = GridConfig(**preset.description["config"])
+        tables = Tables.from_state(dict(preset.weights), "tables")
+        self.priors = {dtype: GridPrior(_network(config, preset.weights, peak), tables) for dtype, peak in PEAKS.items()}
+
+    @classmethod
+    def from_preset(cls, directory: Path, name: str) -> GridRGB:
+        """Raises FormatError for a damaged preset."""
+        preset = read_preset(directory, name)
+        try:
+            return cls(preset)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FormatError(f"{directory}: the preset does not fit grid-rgb ({error}); install it again") from error
+
+    def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
+        """Quality and effort change nothing: the file is lossless. Raises UnsupportedError for other targets, dtypes and band counts."""
+        data = signal.data
+        fits = signal.dims in (self.dims, self.dims[:2]) and str(data.dtype) in PEAKS and data.shape[2:] in ((), (1,), (3,))
+        if not fits or min(data.shape) < 1:
+            raise UnsupportedError(f"{self.name} codes gray or RGB of 8 or 16 bits, not {data.dtype}{data.shape} {signal.dims}")
+        if target.quality is None:
+            raise UnsupportedError(f"{self.name} is lossless: leave bpp, psnr and max_bytes out")
+        prior = self.priors[str(data.dtype)]
+        chunks = tuple(
+            Chunk(payload=prior.encode(to_planes(data[rows, columns])), position=position) for position, rows, columns in self._tiles(data.shape)
+        )
+        return Encoded(
+            codec=self.name, digest=self.digest, shape=data.shape, dtype=str(data.dtype), dims=signal.dims, parameters={"tile": self.tile}
+            if len(chunks) > 1 else {}, chunks=chunks,
+        )  # fmt: skip
+
+    def decode(self, encoded: Encoded) -> Signal:
+        """Missing chunks leave mid-grey tiles."""
+        self._check(encoded)
+        out = np.full(encoded.shape, (PEAKS[encoded.dtype] + 1) // 2, encoded.dtype)
+        for (rows, columns), planes in self._planes(encoded):
+            part = out[rows, columns]
+            part[:] = from_planes(planes, part.shape, encoded.dtype)
+        return Signal(data=out, dims=encoded.dims)
+
+    def symbols(self, encoded: Encoded) -> tuple[NDArray[np.int32], ...]:
+        """The planes of each tile, flat."""
+        return tuple(planes.ravel() for _, planes in self._planes(encoded))
+
+    def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
+        prior = self.priors[encoded.dtype]
+        places = {position: (rows, columns) for position, rows, columns in self._tiles(encoded.shape, self._tile_of(encoded))}
+        chunks = tuple(
+            Chunk(payload=prior.encode(s.reshape(self._size(encoded, places[c.position or (0, 0)]))), position=c.position)
+            for c, s in zip(encoded.chunks, symbols, strict=True)
+        )
+        return dataclasses.replace(encoded, chunks=chunks)
+
+    def places(self, encoded: Encoded) -> int:
+        self._check(encoded)
+        tile = self._tile_of(encoded)
+        return -(-encoded.shape[0] // tile) * -(-encoded.shape[1] // tile)
+
+    def describe(self) -> Mapping[str, Any]:
+        layers = self.priors["uint8"].network.integer_layers()
+        macs = {name: sum(layer.integers[0].numel() for key, layer in layers.items() if key.startswith(f"groups.{name}.")) for name in GROUPS}
+        per_pixel = round(sum(macs.values()) / 3)  # a quarter of the points each, and a third more for the coarser octaves
+        return {
+            "parameters": sum(sum(t.numel() for t in layer.integers[:2]) for layer in layers.values()),
+            "weight_bytes": sum(w.nbytes for w in self.preset.weights.values()),
+            "macs_per_pixel": {"encode": per_pixel, "decode": per_pixel}, **self.preset.description.get("about", {}),
+        }  # fmt: skip
+
+    def _tile_of(self, encoded: Encoded) -> int:
+        return encoded.parameters.get("tile", max(encoded.shape[:2]))
+
+    def _check(self, encoded: Encoded) -> None:
+        shape, tile = encoded.shape, self._tile_of(encoded)
+        fits = len(shape) in (2, 3) and min(shape) > 0 and encoded.dims == self.dims[: len(shape)] and shape[2:] in ((), (1,), (3,))
+        if not fits or encoded.dtype not in PEAKS or tile < 1 or ("tile" in encoded.parameters and not 64 <= tile <= 1 << 14):
+            raise FormatError(f"header does not fit {self.name}: {encoded.dtype} {shape} {encoded.dims}, tile {tile}")
+        if "tile" not in encoded.parameters and max(shape[:2]) > 1 << 14:
+            raise FormatError(f"header does not fit {self.name}: {shape} in one tile")
+
+    def _tiles(self, shape: tuple[int, ...], tile: int | None = None) -> Iterator[tuple[tuple[int, int], slice, slice]]:
+        tile = tile or self.tile
+        for i in range(-(-shape[0] // tile)):
+            for j in range(-(-shape[1] // tile)):
+                yield (i, j), slice(i * tile, min((i + 1) * tile, shape[0])), slice(j * tile, min((j + 1) * tile, shape[1]))
+
+    def _size(self, encoded: Encoded, place: tuple[slice, slice]) -> tuple[int, int, int]:
+        bands = encoded.shape[2] if len(encoded.shape) == 3 else 1
+        return bands, place[0].stop - place[0].start, place[1].stop - place[1].start
+
+    def _planes(self, encoded: Encoded) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int32]]]:
+        self._check(encoded)
+        prior = self.priors[encoded.dtype]
+        places = {position: (rows, columns) for position, rows, columns in self._tiles(encoded.shape, self._tile_of(encoded))}
+        for chunk in encoded.chunks:
+            place = places.pop(chunk.position or (0, 0), None)
+            if place is None:
+                raise FormatError(f"chunk {chunk.position} lies outside the image, or twice in the file")
+            yield place, prior.decode(chunk.payload, self._size(encoded, place))
+
+
+def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:
+    network = GridNetwork(dataclasses.replace(config, peak=peak))
+    load_integers(network, weights, "network")
+    for name in GROUPS:
+        group: Any = network.groups[name]
+        group.octave = nn.Parameter(torch.from_numpy(np.array(weights[f"network.groups.{name}.octave"], np.float32)), requires_grad=False)
+        group.integer = group.through = True
+    return network.eval().requires_grad_(False)
+
+
+def freeze_network(network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], provenance: Mapping[str, Any]) -> None:
+    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` (of training photographs)."""
+    from latentpress.entropy.sharpen import sharpened
+
+    mix = np.concatenate([torch.softmax(_group(network, g).mix.detach().double(), 1).numpy() for g in GROUPS])
+    widths = np.concatenate([torch.exp(_group(network, g).relative.detach().double()).numpy() for g in GROUPS])
+    frozen, tables = network.freeze(), mixture_tables(mix, widths)
+    if planes:
+        prior = GridPrior(frozen, tables)
+        tables = sharpened(tables, (push for p in planes for push in prior.symbols(p)), strength=4000)
+    weights = integer_state(frozen, "network") | tables.state("tables")
+    weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
+    about = {"licence": "Apache-2.0", "paper": "hierarchical integer grid, our own"}
+    config = dataclasses.asdict(network.config)
+    write_preset(directory, {"codec": GridRGB.id, "config": config, "about": about, "provenance": dict(provenance)}, weights)
+
+
+def _group(network: GridNetwork, name: str) -> Any:
+    return network.groups[name]
+
+
+def training_planes(batch: Tensor) -> Tensor:
+    """Photographs [b, 3, 2n, 2n] in 0..1 -> integers [b, 3, n, n] of YCoCg-R: halved, so that marks of an earlier JPEG vanish, and for half
+    of them with a little grey and colour noise, which cameras have and halving removed."""
+    b = len(batch)
+    x = F.interpolate(batch * 255, scale_factor=0.5, mode="bicubic", antialias=True)
+    strength = torch.rand(2, b, 1, 1, 1, device=x.device) * (torch.rand(b, 1, 1, 1, device=x.device) < 0.5)
+    x = x + torch.randn_like(x[:, :1]) * strength[0] * 2 + torch.randn_like(x) * strength[1] * 1.2
+    r, g, blue = x.round().clamp(0, 255).unbind(1)
+    co = r - blue
+    t = blue + torch.floor(co / 2)
+    cg = g - t
+    return torch.stack([t + torch.floor(cg / 2), co, cg], 1)
+
+
+assert CHANNELS == 3
