@@ -25,6 +25,7 @@ class TrainConfig:
     run, data     folder of the run, folder of photographs or of packed shards
     model         settings of the model itself
     steps         or minutes: when the run ends, whichever comes first
+    clock         what minutes are of: "wall", or "cpu" (processor time of the first process: a budget that other work on the machine cannot eat)
     batch         items a process and a forward; a step sees batch * accumulate * processes items
     shrink        photographs are shrunk by up to this factor before cropping (1: never), antialiased
     rate          of the optimiser (adamw, soap, muon) after `warmup` steps, constant for the part `constant`, then on a cosine
@@ -47,6 +48,7 @@ class TrainConfig:
     model: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
     minutes: float | None = None
+    clock: str = "wall"
     batch: int = 8
     crop: int = 192
     accumulate: int = 1
@@ -83,6 +85,8 @@ class TrainConfig:
                 raise InputError(f"{name}={getattr(self, name)}: a positive number expected")
         if self.precision not in ("32", "bf16"):
             raise InputError(f"precision={self.precision!r}: '32' or 'bf16' expected")
+        if self.clock not in ("wall", "cpu"):
+            raise InputError(f"clock={self.clock!r}: 'wall' or 'cpu' expected")
         if self.accelerator not in ("auto", "cpu", "cuda"):
             raise InputError(f"accelerator={self.accelerator!r}: 'auto', 'cpu' or 'cuda' expected")
         if not 0 <= self.ema < 1 or not 0 <= self.constant <= 1 or self.shrink < 1:

@@ -153,11 +153,12 @@ class Run:
 
     def go(self) -> None:
         config, saved, validated = self.config, self.step, -1
+        clock = time.process_time if config.clock == "cpu" else time.perf_counter
         with self._signals():
             while self._done() < 1 and not self.stopping:
-                begin = time.perf_counter()
+                begin = clock()
                 self._one_step()
-                self.spent += time.perf_counter() - begin
+                self.spent += clock() - begin
                 if self.step % config.log_every == 0:
                     self._write_window()
                 if self.step % config.validate_every == 0:
