@@ -42,6 +42,7 @@ from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, InputError, UnsupportedError
 
 PATCH = 8  # samples an input position of the block transform
+QUIET = 0.1  # of the usual size, of what residual blocks add when a model starts as a KLT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,11 @@ class WallocRGBModel(Trainable):
 
     @torch.no_grad()
     def start(self, samples: Sequence[Tensor]) -> None:
-        """The KLT of 16x16 blocks in two orthonormal steps, 8x8 blocks first: a linear transform codec before the first step."""
+        """The KLT of 16x16 blocks in two orthonormal steps, 8x8 blocks first: a linear transform codec before the first step.
+
+        The residual blocks between are made quiet, as six of them cost that codec 10 dB: the cost after 45 steps is 3.3, else 5.1, and 57 without
+        a KLT.
+        """
         if self.config.width > 3 * PATCH**2 or self.config.latents > 4 * self.config.width or not samples:
             return  # more channels than components
         crops = torch.cat([_blocks(s) for s in samples])
@@ -163,6 +168,9 @@ class WallocRGBModel(Trainable):
         mean, basis = klt(coarse, self.config.latents)
         _set(self.analysis.leave, basis.T, -(basis.T @ mean))
         _set(self.synthesis.enter, basis, mean)
+        for block in (*self.analysis.blocks, *self.synthesis.blocks):
+            for layer in (block.leave, block.narrow):
+                cast(nn.Conv2d, layer).weight.mul_(QUIET)
 
     def freeze(self, directory: Path, samples: Sequence[Tensor], provenance: Mapping[str, Any]) -> None:
         model = copy.deepcopy(self).cpu().eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from latentpress.errors import InputError
 from latentpress.train.checkpoint import write_whole
 
 LINES = "log.jsonl"
@@ -66,8 +67,11 @@ class Log:
                 part.close()
 
     def _line(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written ({error.strerror or error}); make room and go on with --resume") from error
         if self.board is not None:
             for name, value in _scalars(values):
                 self.board.add_scalar(f"{kind}/{name}", value, step)

@@ -88,7 +88,7 @@ def test_an_exported_preset_encodes_and_decodes_by_path(preset: Path, tmp_path: 
 
 def test_a_file_of_a_preset_that_is_not_installed_says_how_to_decode_it(preset: Path, tmp_path: Path, photo: np.ndarray) -> None:
     blob = latentpress.encode(photo, codec=preset)
-    with pytest.raises(MissingPresetError, match="'my-preset'.*; a file made with a preset's folder decodes with --codec FOLDER"):
+    with pytest.raises(MissingPresetError, match=r"'my-preset'.*; a file made with a preset's folder decodes with --codec FOLDER"):
         latentpress.decode(blob)
 
 

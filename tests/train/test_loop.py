@@ -138,7 +138,7 @@ def test_steps_that_are_no_numbers_are_skipped_and_reported(tmp_path: Path, data
 
 
 def test_a_run_of_nothing_but_bad_steps_stops(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(InputError, match="4 steps in a row without finite gradients; try --resume --set rate=0.005"):
+    with pytest.raises(InputError, match=r"4 steps in a row without finite gradients; try --resume --set rate=0\.005"):
         train(config(tmp_path / "run", data, model={"bad_from": 5, "bad": 99}, max_skips=4), trainable=Tiny)
     assert newest(tmp_path / "run")["step"] == 5
 
@@ -187,6 +187,6 @@ def test_an_interrupted_run_saves_its_last_step_and_goes_on(tmp_path: Path, data
 
 def test_a_run_ends_after_its_minutes(tmp_path: Path, data: Path) -> None:
     train(config(tmp_path / "run", data, steps=None, minutes=0.02), trainable=Tiny)
-    assert 1.2 <= newest(tmp_path / "run")["spent"]
+    assert newest(tmp_path / "run")["spent"] >= 1.2
     with pytest.raises(InputError, match="give --steps or --minutes"):
         train(config(tmp_path / "endless", data, steps=None), trainable=Tiny)
