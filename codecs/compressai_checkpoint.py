@@ -56,7 +56,10 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the prefix "module." of DataParallel, and with names of older CompressAI versions replaced."""
     from latentpress.codecs.compressai_env import import_compressai
 
-    return dict(import_compressai().zoo.load_pretrained({k.removeprefix("module."): v for k, v in state.items()}))
+    import_compressai()
+    from compressai.zoo.pretrained import load_pretrained
+
+    return dict(load_pretrained({k.removeprefix("module."): v for k, v in state.items()}))
 
 
 def _looks(guess: str | None, name: str) -> str:

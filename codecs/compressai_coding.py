@@ -62,6 +62,8 @@ class Coding(ABC):
         self.model, self.tables = model, tables
         bottleneck = model.entropy_bottleneck
         self.medians = bottleneck.quantiles.detach()[:, 0, 1].clone()[:, None, None]
+        for network in (model.g_a, model.g_s):
+            network.to(memory_format=torch.channels_last)  # measured: a sixth off analysis, a third off synthesis
 
     @abstractmethod
     def sources(self, samples: Tensor) -> dict[str, Tensor]:
@@ -128,7 +130,10 @@ class Coding(ABC):
 
     def synthesise(self, latents: Tensor) -> Tensor:
         """y^ [1, m, h, w] -> samples [1, 3, 16 h, 16 w], not clamped."""
-        return self.model.g_s(latents)  # type: ignore[no-any-return]
+        return self.model.g_s(latents.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    def _analyse(self, samples: Tensor) -> Tensor:
+        return self.model.g_a(samples.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def _bottleneck(self, of: str, size: Size, tables: Tables) -> Step:
         rows = np.repeat(np.arange(tables.rows, dtype=np.uint16), size[0] * size[1])
@@ -137,7 +142,7 @@ class Coding(ABC):
 
 class FactorizedCoding(Coding):
     def sources(self, samples: Tensor) -> dict[str, Tensor]:
-        return {"y": self.model.g_a(samples)[0]}
+        return {"y": self._analyse(samples)[0]}
 
     def walk(self, size: Size, choose: Choose) -> Tensor:
         step = self._bottleneck("y", size, self.tables["y_tables"])
@@ -155,7 +160,7 @@ class HyperpriorCoding(Coding):
         self.factor = model.downsampling_factor // 16  # positions of y a position of z, on each axis
 
     def sources(self, samples: Tensor) -> dict[str, Tensor]:
-        y = self.model.g_a(samples)
+        y = self._analyse(samples)
         return {"y": y[0], "z": self.model.h_a(y if self.has_means else y.abs())[0]}
 
     def hyper(self, size: Size, choose: Choose) -> Tensor:

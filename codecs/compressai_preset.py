@@ -64,13 +64,15 @@ def freeze_ladder(rungs: Sequence[Rung], directory: Path, *, update: bool = Fals
     names = {architecture_of(rung.model) for rung in rungs}
     if len(names) != 1:
         raise InputError(f"a ladder has rungs of one architecture, not {', '.join(sorted(names)) or 'none'}")
+    architecture = names.pop()
+    cls = model_class(architecture)
     weights: dict[str, NDArray[Any]] = {}
     descriptions = []
     for i, rung in enumerate(rungs):
         weights |= {f"{i}.{k}": v for k, v in frozen_weights(rung.model, update=update).items()}
-        arguments = dict(rung.arguments) if rung.arguments is not None else arguments_of(rung.model, type(rung.model))
+        arguments = dict(rung.arguments) if rung.arguments is not None else arguments_of(rung.model, cls)
         descriptions.append({"arguments": arguments, "lambda": rung.lmbda, "quality": rung.quality, "provenance": dict(rung.provenance)})
-    description = {"codec": CODEC, "architecture": names.pop(), "rungs": descriptions}
+    description = {"codec": CODEC, "architecture": architecture, "rungs": descriptions}
     load_rung(Preset(name=str(directory), description=description, weights=weights, digest=b""), 0)
     write_preset(directory, description, weights)
 
