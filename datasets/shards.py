@@ -97,11 +97,15 @@ def _read(path: Path, shrink: float) -> Any:
 
 
 def _write(path: Path, images: dict[str, Any], names: list[str]) -> Path:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     temporary = path.with_suffix(".tmp")
-    save_file(images, temporary, metadata={"format": FORMAT, "names": json.dumps(names)})
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(save(images, metadata={"format": FORMAT, "names": json.dumps(names)}))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path} was not written: {error.strerror or error}") from error
     return path
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: whole or not there, the newest few kept, and never of another model.
 
-    RUN/checkpoints/step-00001000.pt    all state of a run (torch.load with weights_only)
-    RUN/weights.safetensors             averaged weights of the newest one, RUN/best.safetensors of the best validation
+RUN/checkpoints/step-00001000.pt    all state of a run (torch.load with weights_only)
+RUN/weights.safetensors             averaged weights of the newest one, RUN/best.safetensors of the best validation
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class Run:
         self.training, held_out = divide(self.source)
         self.held_out = [centre(i, config.validation_side) for i in spread(self.source, held_out, config.validation_images)] if self.first else []
         self.checkpoints = Checkpoints(self.folder, {"codec": config.codec, "model": dict(config.model)}, config.keep)
-        self.step, self.skipped, self.skipped_in_row, self.best = 0, 0, 0, math.inf
+        self.step, self.skipped, self.skipped_in_row = 0, 0, 0
+        self.validated, self.best = -1, math.inf  # the step of the last validation, the least cost of all
         self.spent, self.spent_before = 0.0, 0.0  # seconds of training, and at the line of the log before
         self.window: dict[str, float] = {}
         self.stopping = False
@@ -138,7 +139,8 @@ class Run:
             for group, rate in zip(optimiser.param_groups, base, strict=True):
                 group["base"] = rate  # of this configuration, should it have changed
         self.average.load(state["average"])
-        self.step, self.skipped, self.spent, self.best = state["step"], state["skipped"], state["spent"], state["best"]
+        self.step, self.skipped, self.spent = state["step"], state["skipped"], state["spent"]
+        self.validated, self.best = state["validated"], state["best"]
         self.spent_before, self.window = self.spent, dict(state["window"])
 
     def close(self) -> None:
@@ -152,7 +154,7 @@ class Run:
     # ---- the course of a run
 
     def go(self) -> None:
-        config, saved, validated = self.config, self.step, -1
+        config, saved = self.config, self.step
         clock = time.process_time if config.clock == "cpu" else time.perf_counter
         with self._signals():
             while self._done() < 1 and not self.stopping:
@@ -163,20 +165,16 @@ class Run:
                     self._write_window()
                 if self.step % config.validate_every == 0:
                     self._validate()
-                    validated = self.step
-                if self.step % config.save_every == 0 and not self._ends():
+                if self.step % config.save_every == 0:
                     self._save()
                     saved = self.step
-            if saved != self.step and not self.stopping and validated != self.step:
+            if not self.stopping and self.validated != self.step:
                 self._validate()
+                saved = -1  # the best weights may have changed
             if saved != self.step:
                 self._save()
             if self.stopping and self.log is not None:
                 self.log.say(f"stopped at step {self.step}; --resume goes on from there")
-
-    def _ends(self) -> bool:
-        """The checkpoint of the last step waits for its validation."""
-        return self.config.steps is not None and self.step >= self.config.steps
 
     def _done(self) -> float:
         """The part of the run that is over, the same in all processes."""
@@ -297,13 +295,15 @@ class Run:
             if report["cost"] < self.best:
                 self.best = report["cost"]
                 save_weights(self.folder / BEST, self.average.state, self._facts() | {"validation": report})
+        self.validated = self.step
         self.fabric.barrier()
 
     def _save(self) -> None:
         if self.first:
             state = {
                 "model": self.model.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers], "average": self.average.state,
-                "skipped": self.skipped, "spent": self.spent, "best": self.best, "window": self.window,
+                "skipped": self.skipped, "spent": self.spent, "validated": self.validated, "best": self.best,
+                "window": self.window,
             }  # fmt: skip
             self.checkpoints.save(self.step, state)
             save_weights(self.folder / WEIGHTS, self.average.state, self._facts())

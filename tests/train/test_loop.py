@@ -157,6 +157,27 @@ def test_a_finished_run_goes_on_when_it_gets_more_steps(tmp_path: Path, data: Pa
     assert [line["step"] for line in read_lines(tmp_path / "run", "train")] == [3, 6, 9, 12]
 
 
+def test_a_finished_run_is_validated_once(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=5), trainable=Tiny)  # the last step is one that saves anyway
+    train(config(tmp_path / "run", data, steps=5), trainable=Tiny, resume=True)
+    assert [line["step"] for line in read_lines(tmp_path / "run", "validation")] == [5] and newest(tmp_path / "run")["validated"] == 5
+
+
+def test_the_best_weights_are_those_of_the_least_cost_so_far(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=40, rate=0.3, constant=1.0, ema=0.0, validate_every=4), trainable=Tiny)
+    costs = {line["step"]: line["cost"] for line in read_lines(tmp_path / "run", "validation")}
+    best = min(costs, key=lambda step: costs[step])
+    assert best < 40 and read_weights(tmp_path / "run" / "best.safetensors")[1]["step"] == best
+
+
+def test_mixed_precision_keeps_weights_in_float32(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=40, precision="bf16"), trainable=Tiny)
+    train(config(tmp_path / "full", data, steps=40), trainable=Tiny)
+    lines, full = (read_lines(tmp_path / run, "train") for run in ("run", "full"))
+    assert all(v.dtype == torch.float32 for v in weights(tmp_path / "run").values())
+    assert lines[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.1) and lines[-1]["loss"] != full[-1]["loss"]
+
+
 def test_weights_of_another_run_are_a_start(tmp_path: Path, data: Path) -> None:
     train(config(tmp_path / "first", data), trainable=Tiny)
     start = str(tmp_path / "first" / "weights.safetensors")
