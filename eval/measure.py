@@ -91,11 +91,13 @@ class _Calls:
 
 def measure(task: Task, how: How) -> Measured:
     """Encode, decode from the bytes alone, compare. Whatever the codec raises becomes a row with status "error"."""
-    use_threads(how.threads)
     encoding, decoding = _Calls(), _Calls()
     try:
         if task.peer.digest != task.digest:  # also loads weights, so that no encoding is charged with it
             raise InputError(f"{task.peer.name} is {task.peer.digest!r} here and {task.digest!r} where the bench was started: install the same")
+        for name in how.metrics:
+            how.domain.metrics[name].prepare()
+        use_threads(how.threads)
         signal = _read(how.domain.read, task.item.path, task.item.digest)
         memory = PeakMemory()
         for run in range(how.repeats + (how.repeats > 1)):

@@ -90,13 +90,13 @@ def run_bench(request: Request, report: Callable[[int, int, Row], None] = lambda
 
 
 def choose_metrics(names: Sequence[str], about: Domain) -> tuple[str, ...]:
-    """Names of metrics, ready to measure: those asked for, or the domain's default ones. Raises InputError, MissingExtraError."""
+    """Names of metrics that are installed: those asked for, or the domain's default ones. Raises InputError, MissingExtraError."""
     for name in names:
         if name not in about.metrics:
             raise InputError(f"no metric of {about.name} is called {name!r}; {near(name, about.metrics)}")
     chosen = tuple(dict.fromkeys(names)) or tuple(n for n, m in about.metrics.items() if m.default)
     for name in chosen:
-        about.metrics[name].prepare()
+        about.metrics[name].check()
     return chosen
 
 

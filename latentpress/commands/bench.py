@@ -46,7 +46,7 @@ def bench(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="folder of rows; a bench that was interrupted goes on there")],
     codecs: Annotated[Many, typer.Option("--codecs", metavar="SPEC...", help="ours: NAME or folder, @q=LOW:HIGH:STEP,effort=N behind it")] = None,
     peers: Annotated[Many, typer.Option("--peers", metavar="SPEC...", help="jpeg, jpeg-444, webp, avif, jxl, jpeg2000; as in webp@q=10:90:10")] = None,
-    metrics: Annotated[Many, typer.Option("--metrics", metavar="NAME...", help="psnr and ms_ssim unless named; also st_lpips")] = None,
+    metrics: Annotated[Many, typer.Option("--metrics", metavar="NAME...", help="psnr and ms_ssim unless named; also st-lpips")] = None,
     items: Annotated[Many, typer.Option("--items", metavar="N|NAME...", help="the first N files, or those of these names")] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="worker processes")] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="threads of each")] = 1,
