@@ -40,7 +40,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as image:
             if image.mode not in _EIGHT_BITS:
                 raise InputError(f"{path}: Pillow mode {image.mode}, the bench compares 8-bit RGB: convert the file first")
-            if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 raise InputError(f"{path}: the image has opacity, the bench compares 8-bit RGB: flatten the file first")
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -53,7 +53,8 @@ class RowCache:
             with suppress(OSError):
                 os.truncate(self.path, size)
             raise InputError(
-                f"{self.path}: a row cannot be written ({error.strerror or error}); the {len(self._in_file)} rows before are whole: make room and run again"
+                f"{self.path}: a row cannot be written ({error.strerror or error}); "
+                f"the {len(self._in_file)} rows before are whole: make room and run again"
             ) from error
         self._rows[key] = row
         self._in_file.append(key)

@@ -33,7 +33,8 @@ def check_folder(folder: Path, domain: str) -> None:
         raise InputError(f"{path}: no readable description of a bench; choose another -o, or delete {folder}") from error
     if schema != SCHEMA:
         raise InputError(
-            f"{folder}: a bench of schema {schema} (latentpress {found.get('latentpress')}), this version writes {SCHEMA}: choose another -o, or delete it"
+            f"{folder}: a bench of schema {schema} (latentpress {found.get('latentpress')}), this version writes {SCHEMA}: "
+            "choose another -o, or delete it"
         )
     if its_domain != domain:
         raise InputError(f"{folder}: a bench of {its_domain}, not of {domain}: choose another -o, or delete it")

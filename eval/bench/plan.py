@@ -67,7 +67,8 @@ def find_points(codecs: Sequence[str], peers: Sequence[str], domain: Domain) -> 
         first = seen.setdefault((point.peer.name, point.peer.setting), point)
         if first is not point:
             raise InputError(
-                f"{first.spec!r} and {point.spec!r} both give {point.peer.name} at {point.peer.setting}: leave one out, or name it, as in other={point.spec}"
+                f"{first.spec!r} and {point.spec!r} both give {point.peer.name} at {point.peer.setting}: "
+                f"leave one out, or name it, as in other={point.spec}"
             )
     return points
 

@@ -5,23 +5,24 @@
     walloc-rgb@q=5,20,60,effort=9     several values of one key; keys: q (or quality) and, for our codecs, effort
     ./my-preset@q=50                  a preset folder
     hyper=./low hyper=./high          two presets under one name: one curve
+    compressai/mbt2018-mean@q=1:6:1   models of CompressAI's zoo with its own weights, one a quality
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from latentpress.errors import InputError
 from latentpress.eval.domains import near
-from latentpress.eval.own import OwnCodec, has_one_rate
+from latentpress.eval.own import FINE, OwnCodec, is_folder, levels
 from latentpress.eval.peers import Family, Peer
 
 QUALITIES = (5.0, 20.0, 35.0, 50.0, 65.0, 80.0, 95.0)  # of our codecs, unless told otherwise
 EFFORT = 2.0
+ZOO, ZOO_QUALITIES = "compressai/", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 MOST_VALUES = 1000
 _ALIASES = {"quality": "q"}
 _FORM = re.compile(r"(?:(?P<label>[^=@/\\]+)=)?(?P<name>.+?)(?:@(?P<options>[^@/\\]*))?")
@@ -97,18 +98,42 @@ def peer_points(text: str, families: Mapping[str, Family]) -> list[Peer]:
 def own_points(text: str) -> list[Peer]:
     """The operating points of one of our codecs. Raises MissingPresetError for unknown names, InputError for values off the scale."""
     spec = parse_spec(text, ("q", "effort"))
-    label = spec.label
-    if has_one_rate(spec.name):
-        if spec.options:
-            raise InputError(f"{text!r}: {spec.name} has one rate, which no quality or effort changes: leave what follows the @ out")
-        return [OwnCodec(codec=spec.name, quality=None, label=label)]
-    efforts = [_whole(text, e) for e in _distinct(spec.options.get("effort", (EFFORT,)))]
-    qualities = _distinct(spec.options.get("q", QUALITIES))
-    for name, values, high in (("effort", efforts, 9), ("q", qualities, 100)):
-        wrong: list[Any] = [v for v in values if not 0 <= v <= high]
+    for key, high in (("effort", 9), ("q", 100)):
+        wrong = [v for v in spec.options.get(key, ()) if not 0 <= v <= high]
         if wrong:
-            raise InputError(f"{text!r}: {name}={wrong[0]:g}: expected 0 to {high}")
-    return [OwnCodec(codec=spec.name, quality=q, effort=e, label=label) for e, q in product(efforts, qualities)]
+            raise InputError(f"{text!r}: {key}={wrong[0]:g}: expected 0 to {high}")
+    if spec.name.startswith(ZOO) and not is_folder(spec.name):
+        return list(_zoo_points(spec))
+    count = levels(spec.name)
+    if count < FINE:
+        return list(_few_points(spec, count))
+    efforts = [_whole(text, e) for e in _distinct(spec.options.get("effort", (EFFORT,)))]
+    return list(_fine_points(spec, efforts, _distinct(spec.options.get("q", QUALITIES))))
+
+
+def _fine_points(spec: Spec, efforts: Sequence[int], qualities: Sequence[float]) -> Iterator[OwnCodec]:
+    for effort, quality in product(efforts, qualities):
+        setting = f"preset={spec.name},effort={effort},quality={quality:g}" if spec.label else ""
+        yield OwnCodec(codec=spec.name, quality=quality, effort=effort, curve=spec.label, point=setting)
+
+
+def _few_points(spec: Spec, count: int) -> Iterator[OwnCodec]:
+    """Of a codec with one rate or a ladder of a few: one point a step."""
+    if "effort" in spec.options or (count == 1 and spec.options):
+        raise InputError(f"{spec.text!r}: {spec.name} has {'one rate' if count == 1 else 'no efforts'}: leave {' and '.join(spec.options)} out")
+    steps = [None] if count == 1 else _distinct(spec.options.get("q", [round(100 * i / (count - 1), 3) for i in range(count)]))
+    for quality in steps:
+        setting = "" if not spec.label else f"preset={spec.name}" + ("" if quality is None else f",quality={quality:g}")
+        yield OwnCodec(codec=spec.name, quality=quality, effort=None, curve=spec.label, point=setting)
+
+
+def _zoo_points(spec: Spec) -> Iterator[OwnCodec]:
+    """CompressAI's own weights: a model a quality, whose name says which."""
+    if "effort" in spec.options:
+        raise InputError(f"{spec.text!r}: {spec.name} has no efforts: leave effort out")
+    for quality in _distinct(spec.options.get("q", ZOO_QUALITIES)):
+        number = _whole(spec.text, quality)
+        yield OwnCodec(codec=f"{spec.name}@q={number}", quality=None, effort=None, curve=spec.label or spec.name, point=f"quality={number}")
 
 
 def _distinct(values: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from latentpress.eval.peers.protocol import Image8, Peer, check_image, check_quality
+from latentpress.eval.peers.protocol import Image8, check_image, check_quality
 
 
 @dataclass(frozen=True, kw_only=True)

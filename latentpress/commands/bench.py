@@ -45,7 +45,7 @@ def bench(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="folder of files, or one file; comes before the options")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="folder of rows; a bench that was interrupted goes on there")],
     codecs: Annotated[Many, typer.Option("--codecs", metavar="SPEC...", help="ours: NAME or folder, @q=LOW:HIGH:STEP,effort=N behind it")] = None,
-    peers: Annotated[Many, typer.Option("--peers", metavar="SPEC...", help="jpeg, jpeg-444, webp, avif, jxl, jpeg2000; as in webp@q=10:90:10")] = None,
+    peers: Annotated[Many, typer.Option("--peers", metavar="SPEC...", help="jpeg jpeg-444 webp avif jxl jpeg2000, as in webp@q=10:90:10")] = None,
     metrics: Annotated[Many, typer.Option("--metrics", metavar="NAME...", help="psnr and ms_ssim unless named; also st-lpips")] = None,
     items: Annotated[Many, typer.Option("--items", metavar="N|NAME...", help="the first N files, or those of these names")] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="worker processes")] = 1,
@@ -80,7 +80,8 @@ def summary(outcome: Outcome, output: Path) -> str:
     counts = f"{len(outcome.rows)} rows in {output} ({outcome.measured} new)"
     if not outcome.measured:
         return counts
-    return f"{counts}, {last['wall_s']:.1f} s: codecs {last['codec_s']:.1f} s, metrics {last['metric_s']:.1f} s, harness overhead {last['overhead_percent']:.1f} %"
+    times = f"{last['wall_s']:.1f} s: codecs {last['codec_s']:.1f} s, metrics {last['metric_s']:.1f} s"
+    return f"{counts}, {times}, harness overhead {last['overhead_percent']:.1f} %"
 
 
 def failures(outcome: Outcome) -> str:
