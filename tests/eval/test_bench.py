@@ -31,6 +31,7 @@ FIELDS = {
 @pytest.fixture(autouse=True)
 def tones(monkeypatch):
     monkeypatch.setattr(domains, "_registered", dict(domains._registered))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])  # worker processes import the toy domain
     register_domain(TONES)
 
 
@@ -107,7 +108,7 @@ def killer(done, total, row):
         os.kill(os.getpid(), signal.SIGKILL)
 run_bench(Request(data=Path(sys.argv[1]), output=Path(sys.argv[2]), peers=("drop",), domain="tones"), killer)
 """
-    paths = {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = python(code, str(data), str(tmp_path / "out"), env=paths, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert len(lines(tmp_path / "out")) == after and not (tmp_path / "out" / "rows.parquet").exists()
