@@ -52,8 +52,8 @@ def put(path: Path, first: int, length: int = 80) -> None:
     np.save(path, samples)
 
 
-def request(data: Path, tmp_path: Path, **more) -> Request:
-    return Request(**{"data": data, "output": tmp_path / "out", "peers": ("drop",), "domain": "tones", **more})
+def request(folder: Path, tmp_path: Path, **more) -> Request:
+    return Request(**{"data": folder, "output": tmp_path / "out", "peers": ("drop",), "domain": "tones", **more})
 
 
 def lines(folder: Path) -> list[dict]:
@@ -124,7 +124,8 @@ def test_a_codec_that_fails_on_a_file_gives_a_row_that_says_so_and_is_tried_agai
     assert seen == [(i, 10) for i in range(1, 11)]
     assert [(r["item"], r["setting"]) for r in outcome.errors] == [("b", "bits=2"), ("b", "bits=4")]
     error = outcome.errors[0]
-    assert error["error"] == "RuntimeError: no use for 66" and set(error) == FIELDS and error["bytes"] is error["largest"] is error["encode_s"] is None
+    assert error["error"] == "RuntimeError: no use for 66" and set(error) == FIELDS
+    assert error["bytes"] is error["largest"] is error["encode_s"] is None
     again = run_bench(request(data, tmp_path))
     assert again.measured == 2 and len(lines(tmp_path / "out")) == 10
     put(data / "b.npy", 1)  # another file of that name: its old rows are of no use
@@ -157,9 +158,8 @@ def test_a_dask_worker_that_is_killed_loses_nothing(data, tmp_path):
         put(data / f"more{i:02}.npy", i % 60, length=200_000)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         first = cluster.workers[0].process.pid
-        outcome = run_bench(
-            request(data, tmp_path, scheduler=cluster.scheduler_address), lambda done, total, row: os.kill(first, signal.SIGKILL) if done == 3 else None
-        )
+        asked = request(data, tmp_path, scheduler=cluster.scheduler_address)
+        outcome = run_bench(asked, lambda done, total, row: os.kill(first, signal.SIGKILL) if done == 3 else None)
     assert len(outcome.rows) == outcome.measured == 50 and not outcome.errors
     assert untimed(outcome.rows) == untimed(run_bench(request(data, tmp_path, output=tmp_path / "here")).rows)
 
@@ -224,7 +224,7 @@ def test_rows_of_another_schema_are_left_alone(data, tmp_path):
     path = tmp_path / "out" / "rows.jsonl"
     path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 0'), "utf-8")
     before = path.read_text("utf-8")
-    with pytest.raises(InputError, match="rows of schema 0.*another -o"):
+    with pytest.raises(InputError, match=r"rows of schema 0.*another -o"):
         run_bench(request(data, tmp_path))
     assert path.read_text("utf-8") == before
 
