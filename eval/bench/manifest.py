@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from latentpress import __version__
 from latentpress.container import write_file
 from latentpress.errors import InputError
 from latentpress.eval.bench.plan import Point
+from latentpress.eval.bench.spec import own_points, peer_points
 from latentpress.eval.measure import Item
 from latentpress.eval.memory import MEANING
+from latentpress.eval.peers import Family, Peer
 from latentpress.eval.rows import SCHEMA
 
 NAME = "bench.json"
@@ -52,7 +54,7 @@ def describe(points: Sequence[Point], items: Sequence[Item], **about: Any) -> Ma
         "schema": SCHEMA,
         "latentpress": __version__,
         **about,
-        "codecs": [e | {"spec": " ".join(e["spec"])} for e in codecs.values()],
+        "codecs": [e | {"spec": " ".join(e["spec"]), "specs": e["spec"]} for e in codecs.values()],
         "items": [{"item": i.name, "item_digest": i.digest, "path": str(i.path)} for i in items],
         "peak_bytes": MEANING,
     }
@@ -64,3 +66,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     except OSError as error:
         raise InputError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
     write_file(folder / NAME, (json.dumps(manifest, indent=1) + "\n").encode(), overwrite=True)
+
+
+def peers_of(entry: Mapping[str, Any], families: Mapping[str, Family]) -> list[Peer]:
+    """The operating points of one entry of a manifest's codecs, ready to run again. Raises what reading its specs raises."""
+    found = [p for text in entry["specs"] for p in (own_points(text) if entry["own"] else peer_points(text, families))]
+    return [p for p in found if p.name == entry["codec"]]

@@ -15,6 +15,7 @@ import pytest
 from latentpress.errors import InputError, MissingExtraError, UnsupportedError
 from latentpress.eval import domains
 from latentpress.eval.bench import parquet, run
+from latentpress.eval.bench.manifest import peers_of
 from latentpress.eval.bench.run import Request, run_bench
 from latentpress.eval.domains import Domain, domain, register_domain
 from latentpress.eval.rows import KEY
@@ -79,7 +80,8 @@ def test_the_manifest_says_what_was_asked_for_and_where_the_time_went(data, tmp_
     run_bench(request(data, tmp_path, peers=("drop@q=3",), items=("2",), command="latentpress bench", threads=1))
     manifest = json.loads((tmp_path / "out" / "bench.json").read_text("utf-8"))
     assert manifest["schema"] == 1 and manifest["domain"] == "tones" and manifest["command"] == "latentpress bench"
-    assert manifest["codecs"] == [{"codec": "drop", "own": False, "spec": "drop@q=3", "settings": ["bits=3"], "digests": ["d0"]}]
+    entry = {"codec": "drop", "own": False, "spec": "drop@q=3", "specs": ["drop@q=3"], "settings": ["bits=3"], "digests": ["d0"]}
+    assert manifest["codecs"] == [entry] and peers_of(manifest["codecs"][0], TONES.peers) == [DropFamily().at(3)]
     assert [i["item"] for i in manifest["items"]] == ["a", "b"] and Path(manifest["items"][0]["path"]) == data / "a.npy"
     assert manifest["metrics"] == ["largest"] and manifest["threads"] == manifest["jobs"] == 1
     last = manifest["last_run"]
