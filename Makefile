@@ -49,14 +49,14 @@ $(VENV)/.peers: $(STAMP)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers,compressai]"
 	touch $(VENV)/.peers
 
-# BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --effort 2 5"
+# BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --items kodim05 kodim19"; rows go to out/bench/kodak, which `latentpress report` shows
 bench-image: env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md $(BENCH)
 
 # a part of Kodak: effort 9 takes minutes a megapixel
 bench-effort: env
-	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json --effort 2 9 \
-		--qualities 14 42 70 100 --images kodim01 kodim07 kodim13 kodim19 --jobs 2 $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json \
+		--codecs walloc-rgb@q=14,42,70,100,effort=2,9 --items kodim01 kodim07 kodim13 kodim19 --jobs 2 -o out/bench/effort $(BENCH)
 
 bench-speed: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md --effort 0 --repeats 3 --images kodim05 kodim19 kodim23 $(BENCH)
