@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from latentpress.batch import Job, plan, run
+from latentpress.commands.report import report
 from latentpress.errors import InputError, LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
@@ -273,5 +274,7 @@ def demo(
 
     run_demo(Path(output))
 
+
+app.command()(report)
 
 __all__ = ["app", "main"]

@@ -5,8 +5,8 @@ from latentpress.eval.bd import Delta
 from latentpress.eval.curves import Point, as_curve, bd_table, mean_curves, mean_point, psnr_at, rising
 
 
-def row(image: str, bpp: float, psnr: float, codec: str = "c", setting: str = "s") -> dict:
-    return {"codec": codec, "setting": setting, "image": image, "bytes": round(1000 * bpp), "bpp": bpp, "psnr": psnr}
+def row(item: str, bpp: float, psnr: float, codec: str = "c", setting: str = "s") -> dict:
+    return {"codec": codec, "setting": setting, "item": item, "bytes": round(1000 * bpp), "bpp": bpp, "psnr": psnr}
 
 
 def point(bpp: float, psnr: float) -> Point:
