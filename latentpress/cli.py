@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from latentpress.batch import Job, plan, run
-from latentpress.commands.report import report
+from latentpress.commands import report as report_command
 from latentpress.errors import InputError, LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
@@ -275,6 +275,6 @@ def demo(
     run_demo(Path(output))
 
 
-app.command()(report)
+report_command.register(app)
 
 __all__ = ["app", "main"]

@@ -12,25 +12,30 @@ from latentpress.eval.rows import Row
 
 
 def headline(summary: Summary) -> tuple[str, str]:
-    """Title and the line below it."""
+    """Title and the line below it: what, on what, and what its timings mean."""
     bench = summary.bench
     data = Path(str(bench.manifest.get("data", bench.folder))).name or str(bench.folder)
     count = len(summary.selection.items)
     items = f"{count} {bench.manifest.get('domain', 'image')}{'s' if count != 1 else ''}"
-    return f"Rate and distortion, {data}", f"{len(summary.codecs)} codecs on {items}; sizes of whole files, quality of what decoding gives"
+    measured = f"{len(summary.codecs)} codecs on {items}; sizes of whole files, quality of what decoding gives"
+    timed = ", ".join(v for v in (_timing(bench.rows), "; ".join(_distinct(_machine(r.get("machine")) for r in bench.rows))) if v)
+    return f"Rate and distortion, {data}", ". ".join(v for v in (measured, f"Timed with {timed}" if timed else "") if v) + "."
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and value, in the order of the page; what no row states is left out."""
     manifest, rows = summary.bench.manifest, summary.bench.rows
+    versions = [(k, str(v)) for r in rows for k, v in (r.get("versions") or {}).items()]
+    if manifest.get("latentpress"):
+        versions.insert(0, ("latentpress", str(manifest["latentpress"])))
     found = [
         ("data", str(manifest.get("data", ""))),
         ("items", _items(summary)),
         ("rows", f"{len(rows)} measured, {len(summary.bench.errors)} with errors"),
         ("timing", _timing(rows)),
         ("machine", "; ".join(_distinct(_machine(r.get("machine")) for r in rows))),
-        ("versions", ", ".join(_distinct(f"{k} {v}" for r in rows for k, v in (r.get("versions") or {}).items() if not k.endswith(" weights")))),
-        ("weights", ", ".join(_distinct(f"{k.removesuffix(' weights')} {v[:16]}" for r in rows for k, v in (r.get("versions") or {}).items() if k.endswith(" weights")))),
+        ("versions", ", ".join(_distinct(f"{k} {v}" for k, v in versions if not k.endswith(" weights")))),
+        ("weights", ", ".join(_distinct(f"{k.removesuffix(' weights')} {v[:16]}" for k, v in versions if k.endswith(" weights")))),
         ("command", str(manifest.get("command", ""))),
     ]
     return [(name, value) for name, value in found if value]

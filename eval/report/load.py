@@ -12,6 +12,7 @@ from latentpress.errors import FormatError, InputError, UnsupportedError
 from latentpress.eval.rows import Row
 
 SCHEMA = 1
+DOMAIN = "image"  # the one whose rows have bpp and shape [height, width, bands]
 KEY = ("codec", "digest", "setting", "item", "item_digest")
 MEASURED = {"shape": list, "bytes": int, "bpp": (int, float), "encode_s": (int, float), "decode_s": (int, float)}  # what a good row holds
 
@@ -49,7 +50,7 @@ def load_bench(folder: Path) -> Bench:
         raise InputError(f"{folder}: no such folder; give the folder that `latentpress bench -o` wrote")
     manifest = _read_manifest(folder / "bench.json")
     rows, notes = _read_rows(folder / "rows.jsonl")
-    rows, stale = _newest(rows)
+    rows, stale = _current(rows, manifest)
     if stale:
         notes.append(f"{stale} rows of older weights or library versions are left out")
     good = tuple(r for r in rows if r["status"] == "ok")
@@ -73,6 +74,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise FormatError(f"{path}: damaged ({error}); run the same `latentpress bench` again, which writes it anew and keeps the rows") from error
     _check_schema(manifest, str(path))
+    if manifest.get("domain", DOMAIN) != DOMAIN:
+        raise UnsupportedError(f"{path}: a bench of {manifest['domain']!r}; the report shows {DOMAIN} so far: read rows.jsonl itself")
     for name, member in (("codecs", "codec"), ("items", "item")):
         entries = manifest.get(name)
         if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get(member), str) for e in entries):
@@ -121,8 +124,12 @@ def _not_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not value > 0
 
 
-def _newest(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Rows of each codec's last digest (weights or library versions may have changed between runs), and how many others there were."""
-    digest = {r["codec"]: r["digest"] for r in rows}
-    kept = [r for r in rows if r["digest"] == digest[r["codec"]]]
+def _current(rows: Sequence[Row], manifest: dict[str, Any]) -> tuple[list[Row], int]:
+    """Rows of today's weights and library versions, and how many others there are: a folder keeps the rows of all its runs.
+
+    Of a codec in the manifest those with one of its digests (several presets may make one curve), of any other the last of each setting.
+    """
+    digests = {c["codec"]: set(c["digests"]) for c in manifest["codecs"] if c.get("digests")}
+    last = {(r["codec"], r["setting"]): r["digest"] for r in rows}
+    kept = [r for r in rows if r["digest"] in digests.get(r["codec"], {last[r["codec"], r["setting"]]})]
     return kept, len(rows) - len(kept)

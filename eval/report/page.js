@@ -70,7 +70,7 @@
   // ---- charts
 
   const narrow = () => innerWidth < 760;
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { displaylogo: false, showSendToCloud: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
   function layout(x, y, extra = {}) {
     const axis = { gridcolor: ink("--line"), linecolor: ink("--line"), zeroline: false, ticks: "outside", tickcolor: ink("--line"), automargin: true, title: { standoff: 10 } };

@@ -25,7 +25,7 @@ PAGE_BYTES = 18_000_000  # of pictures as base64; with plotly.js the page stays 
 
 @dataclass(frozen=True, kw_only=True)
 class Coded:
-    """One image through one codec. bytes: of the whole file; setting: in words; decoded: uint8 [height, width, 3]."""
+    """One image through one codec. bytes: of the whole file; setting: in words, may be empty; decoded: uint8 [height, width, 3]."""
 
     bytes: int
     setting: str
@@ -95,7 +95,7 @@ def _picture(entry: Mapping[str, Any], codecs: Sequence[str], provider: Provider
     budget = int(bpp * image.shape[0] * image.shape[1] / 8)
     top, left, height, width = window(image.shape)
     part = (slice(top, top + height), slice(left, left + width))
-    sides = [Side(name="original", caption=f"original, {image.nbytes:,} bytes as samples", source=data_uri(image[part]))]
+    sides = [Side(name="original", caption=f"{image.nbytes:,} bytes as samples", source=data_uri(image[part]))]
     for codec in codecs:
         report(f"{name}: {codec}")
         sides.append(_side(codec, image, budget, part, provider))
@@ -116,13 +116,17 @@ def _side(codec: str, image: Image8, budget: int, part: tuple[slice, slice], pro
         coded = provider(codec, image, budget)
         quality = psnr(image, coded.decoded)
     except LatentpressError as error:
-        return Side(name=codec, caption="", missing=str(error))
+        return Side(name=codec, caption="", missing=str(error).removeprefix(f"{codec}: "))
     except Exception as error:  # somebody else's codec: whatever it raises, the page is made
         return Side(name=codec, caption="", missing=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
     rate = bits_per_pixel(coded.bytes, image.shape)
     return Side(
-        name=codec, source=data_uri(coded.decoded[part]), caption=f"{coded.bytes:,} bytes, {rate:.3f} bpp, {quality:.2f} dB ({coded.setting})"
+        name=codec, source=data_uri(coded.decoded[part]), caption=f"{coded.bytes:,} bytes, {rate:.3f} bpp, {quality:.2f} dB{_brackets(coded.setting)}"
     )
+
+
+def _brackets(setting: str) -> str:
+    return f" ({setting})" if setting else ""
 
 
 def _without_pictures(picture: Picture, why: str) -> Picture:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from latentpress.errors import InputError
-from latentpress.eval.peers import FAMILIES, Image8, Peer, at_most_bytes
+from latentpress.eval.peers import FAMILIES, Family, Image8, Peer, at_most_bytes
 from latentpress.eval.report.pictures import Coded
 
 Resolve = Callable[[Mapping[str, Any]], Sequence[Peer]]  # entry of the manifest's codecs -> one peer a setting
@@ -19,35 +20,38 @@ Resolve = Callable[[Mapping[str, Any]], Sequence[Peer]]  # entry of the manifest
 class ManifestProvider:
     """A `Provider` over the manifest's codecs.
 
-    own codecs   `latentpress.encode(max_bytes=...)`
+    own presets  `latentpress.encode(max_bytes=...)`
     families     bisection over the whole quality scale
     others       the largest of the bench's own settings that fits, by `resolve`
     """
 
     codecs: Sequence[Mapping[str, Any]]
+    families: Mapping[str, Family] = field(default_factory=lambda: FAMILIES)
     resolve: Resolve | None = None
 
     def __call__(self, codec: str, image: Image8, budget: int) -> Coded:
         entry = next((c for c in self.codecs if c["codec"] == codec), None)
         if entry is None:
-            raise InputError(f"{codec}: not in the bench's manifest, so it cannot be run again")
-        if entry.get("own"):
-            return _own(codec, image, budget)
-        if codec in FAMILIES:
-            fit = at_most_bytes(FAMILIES[codec], image, budget)
+            raise InputError(f"{codec}: not in the bench's last run, so it cannot be run again")
+        preset = _PRESET.fullmatch(codec)
+        if entry.get("own") and preset:
+            return _own(preset["name"], int(preset["effort"]), image, budget)
+        if not entry.get("own") and codec in self.families:
+            fit = at_most_bytes(self.families[codec], image, budget)
             return Coded(bytes=len(fit.blob), setting=fit.peer.setting, decoded=fit.peer.decode(fit.blob))
         if self.resolve is None:
             raise InputError(f"{codec}: this version does not know how to run {entry.get('spec', codec)!r} again")
         return _largest(codec, self.resolve(entry), image, budget)
 
 
-def _own(name: str, image: Image8, budget: int) -> Coded:
-    """name: as `OwnCodec.name` writes it, "walloc-rgb, effort 2"."""
+_PRESET = re.compile(r"(?P<name>.+), effort (?P<effort>[0-9])")  # as `OwnCodec.name` writes it
+
+
+def _own(codec: str, effort: int, image: Image8, budget: int) -> Coded:
     import latentpress
 
-    codec, _, effort = name.partition(", effort ")
-    blob = latentpress.encode(image, codec=codec, max_bytes=budget, effort=int(effort or 2))
-    return Coded(bytes=len(blob), setting=f"at most {budget:,} bytes", decoded=np.asarray(latentpress.decode(blob).data))
+    blob = latentpress.encode(image, codec=codec, max_bytes=budget, effort=effort)
+    return Coded(bytes=len(blob), setting="", decoded=np.asarray(latentpress.decode(blob).data))
 
 
 def _largest(codec: str, peers: Sequence[Peer], image: Image8, budget: int) -> Coded:

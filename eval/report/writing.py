@@ -6,7 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentpress.container import write_file
 from latentpress.errors import InputError
+from latentpress.eval.report.export import compressai_files, csv_text
 from latentpress.eval.report.load import Bench, load_bench
 from latentpress.eval.report.page import render
 from latentpress.eval.report.pictures import Picture, Provider, make_pictures, spread
@@ -16,7 +18,7 @@ from latentpress.eval.report.summary import Summary, summarise
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """page: the HTML file; static: also PNG and SVG beside it; csv: file; json: folder of a file a codec."""
+    """page: the HTML file; static: also PNG and SVG, in the folder figures beside it; csv: file; json: folder of a file a codec."""
 
     page: Path
     static: bool = False
@@ -32,6 +34,14 @@ def write_report(
     summary = summarise(bench)
     shown = _pictures(bench, summary, pictures, bpp, provider or ManifestProvider(codecs=bench.manifest["codecs"]))
     written = [_write(outputs.page, render(summary, shown, anchor=anchor))]
+    if outputs.static:
+        from latentpress.eval.report.static import static_figures
+
+        written += [_write(outputs.page.parent / "figures" / name, blob) for name, blob in static_figures(summary).items()]
+    if outputs.csv:
+        written.append(_write(outputs.csv, csv_text(bench)))
+    if outputs.json:
+        written += [_write(outputs.json / name, text) for name, text in compressai_files(summary).items()]
     return written
 
 
@@ -50,10 +60,10 @@ def _pictures(bench: Bench, summary: Summary, count: int, bpp: float, provider: 
     return made
 
 
-def _write(path: Path, text: str) -> Path:
+def _write(path: Path, content: str | bytes) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        write_file(path, content.encode("utf-8") if isinstance(content, str) else content, overwrite=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place with -o") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place for it") from error
     return path

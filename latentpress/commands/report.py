@@ -27,3 +27,7 @@ def report(
     )  # fmt: skip
     for path in write_report(Path(folder), outputs, anchor=anchor, pictures=pictures, bpp=bpp):
         print(path)
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(report)
