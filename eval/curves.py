@@ -38,7 +38,7 @@ def mean_point(rows: Sequence[Row], items: Sequence[str], metrics: Sequence[str]
     if len(rows) != len(items) or set(by_item) != set(items):
         raise InputError(f"{len(rows)} rows of {len(by_item)} items, one for each of {len(items)} expected")
     ordered = [by_item[i] for i in items]
-    psnrs = [math.inf if r["psnr"] is None else r["psnr"] for r in ordered]
+    psnrs = [math.inf if (value := r.get("psnr")) is None else value for r in ordered]  # null: lossless, or not measured
     return Point(
         setting=ordered[0]["setting"],
         bpp=sum(r["bpp"] for r in ordered) / len(ordered),

@@ -86,4 +86,5 @@ def error_table(summary: Summary) -> str:
     cells = ("codec", "setting", "item", "error")
     lines = "".join("<tr>" + "".join(f"<td>{html.escape(str(r.get(c) or ''))}</td>" for c in cells) + "</tr>" for r in summary.bench.errors)
     head = "".join(f"<th>{c}</th>" for c in cells)
-    return f'<section id="errors"><h2>Errors</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<section id="errors"><h2>Errors</h2><div class="scroll">{table}</div></section>'

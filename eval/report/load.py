@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from latentpress.eval.rows import Row
 SCHEMA = 1
 DOMAIN = "image"  # the one whose rows have bpp and shape [height, width, bands]
 KEY = ("codec", "digest", "setting", "item", "item_digest")
-MEASURED = {"shape": list, "bytes": int, "bpp": (int, float), "encode_s": (int, float), "decode_s": (int, float)}  # what a good row holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Bench:
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics that at least one row has a number for."""
+        """Metrics that at least one row has a finite number for."""
         asked = self.manifest.get("metrics") or ["psnr"]
-        return [m for m in asked if any(isinstance(r.get(m), int | float) for r in self.rows)]
+        return [m for m in asked if any(_number(r.get(m)) for r in self.rows)]
 
 
 def load_bench(folder: Path) -> Bench:
@@ -56,7 +56,10 @@ def load_bench(folder: Path) -> Bench:
     good = tuple(r for r in rows if r["status"] == "ok")
     if not good:
         raise InputError(f"{folder / 'rows.jsonl'}: no measurement in it ({len(rows)} rows with errors); run `latentpress bench` again")
-    return Bench(folder=folder, manifest=manifest, rows=good, errors=tuple(r for r in rows if r["status"] != "ok"), notes=tuple(notes))
+    bench = Bench(folder=folder, manifest=manifest, rows=good, errors=tuple(r for r in rows if r["status"] != "ok"), notes=tuple(notes))
+    if not bench.metrics:
+        raise InputError(f"{folder / 'rows.jsonl'}: no row has a finite quality, so there is no curve; run `latentpress bench` with lossy settings")
+    return bench
 
 
 def _text(path: Path) -> str:
@@ -112,16 +115,33 @@ def _parse_row(line: str, where: str) -> Row:
     except ValueError as error:
         raise FormatError(f"{where}: damaged ({error}); delete that line, and the bench measures it again") from error
     _check_schema(row, where)
-    wrong = [k for k in (*KEY, "status") if not isinstance(row.get(k), str)]
-    if row.get("status") == "ok":
-        wrong += [k for k, kind in MEASURED.items() if not isinstance(row.get(k), kind)] + [k for k in ("bytes", "bpp") if _not_positive(row.get(k))]
+    wrong = wrong_field(row)
     if wrong:
-        raise FormatError(f"{where}: {wrong[0]!r} is missing or wrong; delete that line, and the bench measures it again")
+        raise FormatError(f"{where}: {wrong!r} is missing or wrong; delete that line, and the bench measures it again")
     return dict(row)
 
 
-def _not_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not value > 0
+def wrong_field(row: Row) -> str | None:
+    """The first field that a row of this schema cannot have so, or None."""
+    for name in KEY:
+        if not isinstance(row.get(name), str):
+            return name
+    if row.get("status") == "error":
+        return None
+    shape = row.get("shape")
+    checks = {
+        "status": row.get("status") == "ok",
+        "shape": isinstance(shape, list) and len(shape) >= 2 and all(isinstance(n, int) and n > 0 for n in shape),
+        "bytes": isinstance(row.get("bytes"), int) and row["bytes"] > 0,
+        "bpp": _number(row.get("bpp")) and row["bpp"] > 0,
+        **{name: _number(row.get(name)) and row[name] >= 0 for name in ("encode_s", "decode_s")},
+        "psnr": row.get("psnr") is None or isinstance(row["psnr"], int | float),
+    }
+    return next((name for name, good in checks.items() if not good), None)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _current(rows: Sequence[Row], manifest: dict[str, Any]) -> tuple[list[Row], int]:

@@ -15,6 +15,8 @@ from latentpress.eval.report.pictures import Picture, Provider, make_pictures, s
 from latentpress.eval.report.provider import ManifestProvider
 from latentpress.eval.report.summary import Summary, summarise
 
+ANCHOR = "webp"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
@@ -27,13 +29,15 @@ class Outputs:
 
 
 def write_report(
-    folder: Path, outputs: Outputs, *, anchor: str = "webp", pictures: int = 3, bpp: float = 0.3, provider: Provider | None = None
+    folder: Path, outputs: Outputs, *, anchor: str | None = None, pictures: int = 3, bpp: float = 0.3, provider: Provider | None = None
 ) -> list[Path]:
     """The files written. Raises InputError, FormatError or UnsupportedError for a folder that is no bench of this version."""
     bench = load_bench(folder)
     summary = summarise(bench)
+    if anchor is not None and anchor not in summary.codecs:
+        raise InputError(f"--anchor {anchor!r}: {folder} has no curve of that name, but {', '.join(summary.codecs)}")
     shown = _pictures(bench, summary, pictures, bpp, provider or ManifestProvider(codecs=bench.manifest["codecs"]))
-    written = [_write(outputs.page, render(summary, shown, anchor=anchor))]
+    written = [_write(outputs.page, render(summary, shown, anchor=anchor or ANCHOR))]
     if outputs.static:
         from latentpress.eval.report.static import static_figures
 

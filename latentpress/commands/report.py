@@ -11,7 +11,7 @@ import typer
 def report(
     folder: Annotated[str, typer.Argument(metavar="OUT", help="folder that `latentpress bench -o` wrote")],
     output: Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="the page; default OUT/report.html")] = None,
-    anchor: Annotated[str, typer.Option("--anchor", help="codec whose column of the BD matrix comes first")] = "webp",
+    anchor: Annotated[str | None, typer.Option("--anchor", help="codec whose column of the BD matrix comes first; default webp")] = None,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="pictures in the slider; each is coded again by every codec")] = 3,
     bpp: Annotated[float, typer.Option("--bpp", min=0.001, help="bits a pixel that no file of these pictures exceeds")] = 0.3,
     static: Annotated[bool, typer.Option("--static", help="also PNG and SVG of the charts, beside the page")] = False,
