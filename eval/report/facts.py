@@ -18,8 +18,10 @@ def headline(summary: Summary) -> tuple[str, str]:
     count = len(summary.selection.items)
     items = f"{count} {bench.manifest.get('domain', 'image')}{'s' if count != 1 else ''}"
     measured = f"{len(summary.codecs)} codecs on {items}; sizes of whole files, quality of what decoding gives"
-    timed = ", ".join(v for v in (_timing(bench.rows), "; ".join(_distinct(_machine(r.get("machine")) for r in bench.rows))) if v)
-    return f"Rate and distortion, {data}", ". ".join(v for v in (measured, f"Timed with {timed}" if timed else "") if v) + "."
+    machines = _distinct(_machine(r.get("machine")) for r in bench.rows)
+    where = f"on {machines[0]}: " if len(machines) == 1 else f"on {len(machines)} machines: " if machines else "with "
+    timed = _timing(bench.rows)
+    return f"Rate and distortion, {data}", f"{measured}." + (f" Timed {where}{timed}." if timed else "")
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
@@ -50,8 +52,10 @@ def _items(summary: Summary) -> str:
 
 def _timing(rows: Sequence[Row]) -> str:
     threads, runs = (_distinct(str(r[k]) for r in rows if r.get(k)) for k in ("threads", "runs"))
-    parts = [f"{'/'.join(threads)} thread{'' if threads == ['1'] else 's'}"] if threads else []
-    return "; ".join([*parts, *([f"median of {'/'.join(runs)} run{'' if runs == ['1'] else 's'}"] if runs else [])])
+    parts = [f"{' or '.join(threads)} thread{'' if threads == ['1'] else 's'}"] if threads else []
+    if runs:
+        parts.append("single runs" if runs == ["1"] else f"medians of {' or '.join(runs)} runs")
+    return ", ".join(parts)
 
 
 def _machine(machine: Any) -> str:

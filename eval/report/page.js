@@ -69,7 +69,8 @@
 
   // ---- charts
 
-  const narrow = () => innerWidth < 760;
+  const narrowQuery = matchMedia("(max-width: 760px)");
+  const narrow = () => narrowQuery.matches;
   const config = { displaylogo: false, showSendToCloud: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
   function layout(x, y, extra = {}) {
@@ -100,7 +101,7 @@
     return {
       name: codec.name, x: points.map((p) => p.bpp), y: values, text: hover, hovertemplate: "%{text}<extra></extra>", mode: "lines+markers",
       line: { color: colour(codec.name), width: codec.own ? 3.5 : 1.8, dash: codec.dash ? "dash" : "solid" },
-      marker: { color: colour(codec.name), symbol: codec.symbol, size: codec.own ? 9 : 7 },
+      marker: { color: colour(codec.name), symbol: codec.symbol, size: (codec.own ? 9 : 7) + (codec.symbol.startsWith("triangle") || codec.symbol === "star" ? 2.5 : 0) },
     };
   }
 
@@ -328,6 +329,7 @@
   $("rate").addEventListener("input", () => { drawTable(); drawSplit(); });
   $("mode").addEventListener("change", drawTable);
   darkQuery.addEventListener("change", () => { drawChips(); drawAll(); });
+  narrowQuery.addEventListener("change", drawAll);
   drawChips();
   startSlider();
   drawAll();
