@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from latentpress.eval.rows import Row
 
+Setting = tuple[str, str]  # codec, setting
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -18,24 +20,28 @@ class Selection:
 
 
 def comparable(rows: Sequence[Row], items: Sequence[str]) -> Selection:
-    """Settings that lack more than half of the items go first, then the items that a kept setting lacks."""
-    measured: dict[tuple[str, str], set[str]] = {}
+    """The items and settings, each setting measured on each item, that keep the most rows.
+
+    Items are tried by how many settings have them: of a run that goes on, those that are finished; where one setting failed on one item,
+    all items without that setting. items: the order wanted, any other follows.
+    """
+    measured: dict[Setting, set[str]] = {}
     for row in rows:
         measured.setdefault((row["codec"], row["setting"]), set()).add(row["item"])
     known = [i for i in dict.fromkeys([*items, *(r["item"] for r in rows)]) if any(i in m for m in measured.values())]
-    kept = {s for s, m in measured.items() if 2 * len(m) > len(known)}
-    common = [i for i in known if all(i in measured[s] for s in kept)]
-    if not common or not kept:  # a run at its beginning: whatever is complete for the item that most settings have
-        item = max(known, key=lambda i: sum(i in m for m in measured.values()))
-        common, kept = [item], {s for s, m in measured.items() if item in m}
+    fullest = sorted(known, key=lambda i: -sum(i in m for m in measured.values()))
+    choices = [set(fullest[: n + 1]) for n in range(len(fullest))]  # of equals the first: rather all codecs than all items
+    common = max(choices, key=lambda chosen: len(chosen) * sum(chosen <= m for m in measured.values()))
+    kept = {s for s, m in measured.items() if common <= m}
+    ordered = tuple(i for i in known if i in common)
     return Selection(
-        items=tuple(common),
+        items=ordered,
         rows=tuple(r for r in rows if (r["codec"], r["setting"]) in kept and r["item"] in common),
-        notes=tuple(_notes(measured, kept, known, common)),
+        notes=tuple(_notes(measured, kept, known, ordered)),
     )
 
 
-def _notes(measured: dict[tuple[str, str], set[str]], kept: set[tuple[str, str]], known: Sequence[str], common: Sequence[str]) -> list[str]:
+def _notes(measured: dict[Setting, set[str]], kept: set[Setting], known: Sequence[str], common: Sequence[str]) -> list[str]:
     notes = [f"{c} {s}: measured on {len(m)} of {len(known)} items, left out of the curves" for (c, s), m in measured.items() if (c, s) not in kept]
     absent = [i for i in known if i not in common]
     if absent:

@@ -44,8 +44,8 @@ def test_bd_agrees_with_the_bjontegaard_package(anchor, test, method):
 
 def in_decibel(name: str, shift: float) -> Curve:
     """MS-SSIM of a stored curve in dB, each value moved by `shift` before."""
-    rising = qualities(["ms_ssim"])[1].rising
-    return Curve(name=name, rate=DATA["curves"][name]["bpp"], quality=[rising(v + shift) for v in DATA["curves"][name]["ms_ssim"]], unit="MS-SSIM in dB")
+    rising, curve = qualities(["ms_ssim"])[1].rising, DATA["curves"][name]
+    return Curve(name=name, rate=curve["bpp"], quality=[rising(v + shift) for v in curve["ms_ssim"]], unit="MS-SSIM in dB")
 
 
 @pytest.mark.parametrize("anchor, test, percent", DATA["bd_rate_ms_ssim_db"])
@@ -56,13 +56,13 @@ def test_bd_rate_of_ms_ssim_in_decibel_is_the_reference_within_the_rounding_of_t
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(InputError, match="cubic.*pchip, akima"):
+    with pytest.raises(InputError, match=r"cubic.*pchip, akima"):
         bd_rate(stored("VTM"), stored("HM"), method="cubic")
 
 
 def test_a_refusal_names_the_unit_of_the_quality():
     low = Curve(name="low", rate=[0.1, 0.2], quality=[5, 8], unit="MS-SSIM in dB")
-    with pytest.raises(InputError, match="no overlap.*more operating points") as refusal:
+    with pytest.raises(InputError, match=r"no overlap.*more operating points") as refusal:
         bd_rate(low, Curve(name="high", rate=[1, 2], quality=[10, 12], unit="MS-SSIM in dB"))
     assert "(MS-SSIM in dB)" in str(refusal.value)
 
