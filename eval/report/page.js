@@ -88,13 +88,18 @@
     };
   }
 
-  const STEPS = [];
-  for (let decade = -3; decade <= 3; decade += 1) for (const step of [1, 2, 5]) STEPS.push(Number((step * 10 ** decade).toPrecision(1)));
-  const logTicks = { type: "log", tickmode: "array", tickvals: STEPS, ticktext: STEPS.map(String) };
+  /** A logarithmic axis with labels that fit the spread of its values: 1 2 5 over decades, finer within one. */
+  function logAxis(values) {
+    const spread = Math.max(...values) / Math.min(...values);
+    const steps = spread > 12 || !values.length ? [1, 2, 5] : spread > 3 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
+    const ticks = [];
+    for (let decade = -4; decade <= 4; decade += 1) for (const step of steps) ticks.push(Number((step * 10 ** decade).toPrecision(2)));
+    return { type: "log", tickmode: "array", tickvals: ticks, ticktext: ticks.map(String) };
+  }
 
   function rateAxis() {
     const text = "bits per pixel";
-    return $("axis").value === "log" ? { text, ...logTicks } : { text, type: "linear", rangemode: "tozero" };
+    return $("axis").value === "log" ? { text, ...logAxis(shown().flatMap((c) => data.curves[c.name].map((p) => p.bpp))) } : { text, type: "linear", rangemode: "tozero" };
   }
 
   function line(codec, points, values, hover) {
@@ -123,7 +128,7 @@
         const points = data.curves[codec.name].filter((p) => p[kind]);
         return line(codec, points, points.map((p) => p[kind]), points.map((p) => `${hoverHead(codec, p)}<br>${p[kind].toPrecision(3)} megapixels/s`));
       });
-      Plotly.react(`plot-${kind}`, traces, layout(rateAxis(), { text: "megapixels a second", ...logTicks }, { title: kind === "encode" ? "Encode" : "Decode", key: $("axis").value }), config);
+      Plotly.react(`plot-${kind}`, traces, layout(rateAxis(), { text: "megapixels a second", ...logAxis(traces.flatMap((t) => t.y)) }, { title: kind === "encode" ? "Encode" : "Decode", key: $("axis").value }), config);
     }
   }
 
@@ -154,7 +159,7 @@
     Plotly.react("plot-split", [
       bar("transform and the rest", (p) => p.whole - p.entropy, (p) => colour(p.codec.name)),
       bar("entropy coding", (p) => p.entropy, (p) => faded(p.codec.name, 0.4)),
-    ], layout({ text: "seconds a megapixel", rangemode: "tozero" }, { text: "" }, { more: { barmode: "stack", bargap: 0.3, dragmode: false } }), { ...config, displayModeBar: false });
+    ], layout({ text: "s a megapixel", rangemode: "tozero" }, { text: "" }, { more: { barmode: "stack", bargap: 0.3, dragmode: false } }), { ...config, displayModeBar: false });
     $("split-note").textContent = `Full colour: transform and everything else; light: entropy coding. Each codec at its setting nearest to ${rate()} bpp.`;
   }
 
