@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from latentpress.batch import Job, plan, run
-from latentpress.commands import bench, train
+from latentpress.commands import bench, report, train
 from latentpress.errors import InputError, LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
@@ -278,7 +278,7 @@ def demo(
     run_demo(Path(output))
 
 
-for group in (train, bench):
+for group in (train, bench, report):
     group.register(app)
 
 __all__ = ["app", "main"]
