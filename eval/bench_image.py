@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def figures_of(outcome: Outcome, command: str) -> tuple[dict[str, Any], str]:
     """The figures and the README's table of a bench."""
     names = [i["item"] for i in outcome.manifest["items"]]
-    curves = mean_curves([r | {"image": r["item"]} for r in outcome.rows], names)
+    curves = mean_curves(outcome.rows, names)
     anchors = [a for a in ANCHORS if a in curves]
     figures = result(curves, names, anchors, {"command": command, "codecs": versions_of(outcome.rows), **environment()})
     return figures, markdown(figures, curves, anchors)
