@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
-from latentpress.codecs.compressai_coding import Coding, Size, coding_of, padded
+from latentpress.codecs.compressai_coding import AutoregressiveCoding, Coding, Size, coding_of, padded
 from latentpress.codecs.compressai_preset import load_rung, rungs_of
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.search import choose_level, quality_level
@@ -180,6 +180,7 @@ class CompressAICodec(Codec):
             "parameters": sum(p.numel() for p in coding.model.parameters()),
             "weight_bytes": sum(w.nbytes for w in self.preset.weights.values()),
             "architecture": self.preset.description["architecture"], "rungs": len(self.rungs), "exact": self.exact,
+            **({"slow": "autoregressive: waves of positions, one after the other"} if isinstance(coding, AutoregressiveCoding) else {}),
             "licence": "BSD-3-Clause-Clear (CompressAI)", **self.preset.description.get("about", {}),
         }  # fmt: skip
 

@@ -159,6 +159,7 @@ def test_symbols_do_not_depend_on_the_number_of_threads(codec: Any) -> None:
         assert np.array_equal(codec(architecture).symbols(encoded)[0], one[0]) and torch.get_num_threads() == 2
         torch.set_num_threads(1)
     assert not CompressAICodec.exact and codec(MEAN).describe()["exact"] is False
+    assert "slow" in codec("mbt2018").describe() and "slow" not in codec(MEAN).describe()
 
 
 def test_waves_visit_every_position_once_and_after_all_that_it_sees(codec: Any) -> None:
