@@ -91,7 +91,7 @@
   /** A logarithmic axis with labels that fit the spread of its values: 1 2 5 over decades, finer within one. */
   function logAxis(values) {
     const spread = Math.max(...values) / Math.min(...values);
-    const steps = spread > 12 || !values.length ? [1, 2, 5] : spread > 3 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
+    const steps = spread > 12 || !(spread > 1.05) ? [1, 2, 5] : spread > 3 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9];
     const ticks = [];
     for (let decade = -4; decade <= 4; decade += 1) for (const step of steps) ticks.push(Number((step * 10 ** decade).toPrecision(2)));
     return { type: "log", tickmode: "array", tickvals: ticks, ticktext: ticks.map(String) };
