@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from latentpress.container import write_file
 from latentpress.errors import InputError
+from latentpress.eval.bench.spec import own_points, peer_points
+from latentpress.eval.domains import domain
+from latentpress.eval.peers import Family, Peer
 from latentpress.eval.report.export import compressai_files, csv_text
 from latentpress.eval.report.load import Bench, load_bench
 from latentpress.eval.report.page import render
@@ -36,7 +41,7 @@ def write_report(
     summary = summarise(bench)
     if anchor is not None and anchor not in summary.codecs:
         raise InputError(f"--anchor {anchor!r}: {folder} has no curve of that name, but {', '.join(summary.codecs)}")
-    shown = _pictures(bench, summary, pictures, bpp, provider or ManifestProvider(codecs=bench.manifest["codecs"]))
+    shown = _pictures(bench, summary, pictures, bpp, provider or _provider(bench))
     written = [_write(outputs.page, render(summary, shown, anchor=anchor or ANCHOR))]
     if outputs.static:
         from latentpress.eval.report.static import static_figures
@@ -47,6 +52,16 @@ def write_report(
     if outputs.json:
         written += [_write(outputs.json / name, text) for name, text in compressai_files(summary).items()]
     return written
+
+
+def _provider(bench: Bench) -> Provider:
+    families = domain(bench.manifest["domain"]).peers
+    return ManifestProvider(codecs=bench.manifest["codecs"], families=families, resolve=lambda entry: spec_points(entry, families))
+
+
+def spec_points(entry: Mapping[str, Any], families: Mapping[str, Family]) -> list[Peer]:
+    """One peer a setting of a curve of the manifest."""
+    return [p for text in entry["spec"].split() for p in (own_points(text) if entry["own"] else peer_points(text, families))]
 
 
 def _pictures(bench: Bench, summary: Summary, count: int, bpp: float, provider: Provider) -> list[Picture]:
