@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.presets import Preset
 from latentpress.entropy.priors import GaussianConditional
+from latentpress.entropy.sharpen import Counter, sharpen
 from latentpress.entropy.tables import Tables
 
 if TYPE_CHECKING:
@@ -60,33 +60,6 @@ def fit_tables(
     return sharpen(z_tables, z_counter.counts(), Z_STRENGTH, False), sharpen(y_tables, y_counter.counts(), Y_STRENGTH, True)
 
 
-def sharpen(tables: Tables, counts: list[NDArray[np.float64]], strength: float, symmetric: bool) -> Tables:
-    """Posterior mean of each row: its masses weigh `strength` observations. counts[r]: occurrences of each symbol of row r, escape last."""
-    rows = []
-    for r in range(tables.rows):
-        seen = counts[r]
-        if symmetric:
-            seen = np.append((seen[:-1] + seen[-2::-1]) / 2, seen[-1])
-        rows.append(tables.row_counts(r) / 2.0**24 * strength + seen)
-    return Tables.from_masses(rows, [int(v) for v in tables.low])
-
-
 def repeated(tables: Tables, times: int) -> Tables:
     """The same rows `times` times."""
     return Tables.from_counts([tables.row_counts(r) for r in range(tables.rows)] * times, [int(v) for v in tables.low] * times)
-
-
-class Counter:
-    """Occurrences by row and symbol."""
-
-    def __init__(self, tables: Tables) -> None:
-        self.tables, self.flat = tables, np.zeros(len(tables.cdf), np.float64)
-
-    def add(self, symbols: NDArray[np.int32], rows: NDArray[np.integer[Any]]) -> None:
-        low, high = self.tables.low[rows], self.tables.high[rows]
-        inside = np.where((symbols < low) | (symbols >= high), high, symbols) - low
-        self.flat += np.bincount(self.tables.start[rows] + inside, minlength=len(self.flat))
-
-    def counts(self) -> list[NDArray[np.float64]]:
-        start = self.tables.start
-        return [self.flat[start[r] : start[r + 1] - 1] for r in range(self.tables.rows)]

@@ -113,9 +113,9 @@ class GridRGB(Codec):
 
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         prior = self.priors[encoded.dtype]
-        places = {position: (rows, columns) for position, rows, columns in self._tiles(encoded.shape, self._tile_of(encoded))}
+        places = self._places(encoded)
         chunks = tuple(
-            Chunk(payload=prior.encode(s.reshape(self._size(encoded, places[c.position or (0, 0)]))), position=c.position)
+            Chunk(payload=prior.encode(np.reshape(s, self._size(encoded, places[c.position or (0, 0)]))), position=c.position)
             for c, s in zip(encoded.chunks, symbols, strict=True)
         )
         return dataclasses.replace(encoded, chunks=chunks)
@@ -152,6 +152,9 @@ class GridRGB(Codec):
             for j in range(-(-shape[1] // tile)):
                 yield (i, j), slice(i * tile, min((i + 1) * tile, shape[0])), slice(j * tile, min((j + 1) * tile, shape[1]))
 
+    def _places(self, encoded: Encoded) -> dict[tuple[int, ...], tuple[slice, slice]]:
+        return {position: (rows, columns) for position, rows, columns in self._tiles(encoded.shape, self._tile_of(encoded))}
+
     def _size(self, encoded: Encoded, place: tuple[slice, slice]) -> tuple[int, int, int]:
         bands = encoded.shape[2] if len(encoded.shape) == 3 else 1
         return bands, place[0].stop - place[0].start, place[1].stop - place[1].start
@@ -159,7 +162,7 @@ class GridRGB(Codec):
     def _planes(self, encoded: Encoded) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int32]]]:
         self._check(encoded)
         prior = self.priors[encoded.dtype]
-        places = {position: (rows, columns) for position, rows, columns in self._tiles(encoded.shape, self._tile_of(encoded))}
+        places = self._places(encoded)
         for chunk in encoded.chunks:
             place = places.pop(chunk.position or (0, 0), None)
             if place is None:
@@ -169,7 +172,7 @@ class GridRGB(Codec):
 
 def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:
     network = GridNetwork(dataclasses.replace(config, peak=peak))
-    load_integers(network, weights, "network")
+    load_integers(network, weights, "network", widen=True)
     for name in GROUPS:
         group: Any = network.groups[name]
         group.octave = nn.Parameter(torch.from_numpy(np.array(weights[f"network.groups.{name}.octave"], np.float32)), requires_grad=False)

@@ -27,7 +27,7 @@ from latentpress.codecs.fit_tables import SKIP, fit_tables
 from latentpress.codecs.presets import Preset, read_preset, write_preset
 from latentpress.codecs.tiled import TileCore, Tiled
 from latentpress.codecs.trainable import Losses, Trainable
-from latentpress.entropy.exact import FixedConv2d, IntegerConv2d
+from latentpress.entropy.frozen import integer_state, load_integers
 from latentpress.entropy.hyperprior import (
     LEVEL_STEPS,
     FrozenHyperprior,
@@ -339,12 +339,7 @@ def frozen_weights(model: WallocRGBModel, z_tables: Tables, y_tables: Tables) ->
     for prefix, module in (("analysis", model.analysis), ("synthesis", model.synthesis), ("hyper_analysis", model.prior.analysis)):
         weights |= {f"{prefix}.{k}": v.detach().numpy().astype(np.float16) for k, v in module.state_dict().items()}
     network = model.prior.network.freeze()
-    for name, layer in network.integer_layers().items():
-        weight, bias, fraction = (t.numpy() for t in layer.integers)
-        if np.abs(weight).max() > np.iinfo(np.int16).max:
-            raise ValueError(f"{name}: weights do not fit 16 bits")
-        parts = {"weight": weight.astype(np.int16), "bias": bias, "fraction": fraction.astype(np.int8)}
-        weights |= {f"network.{name}.{k}": v for k, v in parts.items()}
+    weights |= integer_state(network, "network")
     weights["network.level_bias"] = network.level_bias.detach().numpy().astype(np.int32)
     weights |= {k: getattr(model, k).detach().numpy().astype(np.float32) for k in ("log_gain", "log_inverse")}
     return weights | z_tables.state("z_tables") | y_tables.state("y_tables")
@@ -353,15 +348,7 @@ def frozen_weights(model: WallocRGBModel, z_tables: Tables, y_tables: Tables) ->
 def load_network(config: HyperpriorConfig, weights: Mapping[str, NDArray[Any]]) -> PriorNetwork:
     """The integer network of a preset; every layer proves its bound again."""
     network = PriorNetwork(config)
-    for name, layer in list(network.named_modules()):
-        if not isinstance(layer, FixedConv2d):
-            continue
-        parts = {k: torch.from_numpy(np.array(weights[f"network.{name}.{k}"])) for k in ("weight", "bias", "fraction")}
-        if parts["weight"].shape != layer.weight.shape or not len(parts["bias"]) == len(parts["fraction"]) == len(layer.weight):
-            raise ValueError(f"{name}: shape {tuple(parts['weight'].shape)}, {tuple(layer.weight.shape)} expected")
-        group, _, index = name.rpartition(".")
-        frozen = IntegerConv2d(**parts, source=layer.source, target=layer.target, groups=layer.groups)
-        cast(nn.ModuleList, network.get_submodule(group))[int(index)] = frozen
+    load_integers(network, weights, "network")
     network.level_bias = nn.Parameter(torch.from_numpy(np.array(weights["network.level_bias"], np.float32)), requires_grad=False)
     network.integer = True
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

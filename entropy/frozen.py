@@ -27,10 +27,11 @@ def integer_state(network: nn.Module, prefix: str) -> dict[str, NDArray[Any]]:
     return state
 
 
-def load_integers(network: nn.Module, weights: Mapping[str, NDArray[Any]], prefix: str) -> None:
+def load_integers(network: nn.Module, weights: Mapping[str, NDArray[Any]], prefix: str, *, widen: bool = False) -> None:
     """Replace every FixedConv2d inside `network` by the stored integer layer; each proves its bound again.
 
-    A layer whose sums float32 cannot hold (inputs of 16 bits) computes in float64. Raises KeyError for missing layers, ValueError for others' shapes.
+    widen: a layer whose sums float32 cannot hold (inputs of 16 bits) computes in float64.
+    Raises KeyError for missing layers, ValueError for others' shapes and for bounds that do not hold.
     """
     for name, layer in list(network.named_modules()):
         if not isinstance(layer, FixedConv2d):
@@ -38,7 +39,7 @@ def load_integers(network: nn.Module, weights: Mapping[str, NDArray[Any]], prefi
         parts = {k: torch.from_numpy(np.array(weights[f"{prefix}.{name}.{k}"])) for k in ("weight", "bias", "fraction")}
         if parts["weight"].shape != layer.weight.shape or not len(parts["bias"]) == len(parts["fraction"]) == len(layer.weight):
             raise ValueError(f"{name}: shape {tuple(parts['weight'].shape)}, {tuple(layer.weight.shape)} expected")
-        frozen = _provable(parts, layer)
+        frozen = _proven(parts, layer, widen)
         parent, _, child = name.rpartition(".")
         holder = network.get_submodule(parent)
         if isinstance(holder, nn.ModuleList):
@@ -47,9 +48,11 @@ def load_integers(network: nn.Module, weights: Mapping[str, NDArray[Any]], prefi
             setattr(holder, child, frozen)
 
 
-def _provable(parts: Mapping[str, torch.Tensor], layer: FixedConv2d) -> IntegerConv2d:
-    formats = {"source": layer.source, "target": layer.target, "groups": layer.groups}
+def _proven(parts: Mapping[str, torch.Tensor], layer: FixedConv2d, widen: bool) -> IntegerConv2d:
+    known: dict[str, Any] = {**parts, "source": layer.source, "target": layer.target, "groups": layer.groups}
     try:
-        return IntegerConv2d(**parts, **formats)  # type: ignore[arg-type]
+        return IntegerConv2d(**known)
     except ValueError:
-        return IntegerConv2d(**parts, **formats, carrier_bits=53)  # type: ignore[arg-type]
+        if not widen:
+            raise
+        return IntegerConv2d(**known, carrier_bits=53)

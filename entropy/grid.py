@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,6 @@ Planes = NDArray[np.int32]
 BASE_SIDE = 8  # octaves go on until both sides of the coarsest grid are at most this
 CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
 STRIP = 4096  # positions of a group that the network evaluates at once, about
-
-
-class _Coder(Protocol):
-    """What codes a stage: values known (encoding) or found (decoding)."""
-
-    def __call__(self, stage: Stage) -> Planes: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ class GridPrior:
         decoder.close()
         return planes
 
-    def _checked(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _checked(self, values: NDArray[Any]) -> NDArray[Any]:
         if np.abs(values).max(initial=0) > self.network.config.peak:
             raise FormatError("damaged stream: a value is out of range")
         return values

@@ -19,6 +19,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,11 @@ def _bucket_centres() -> Tensor:
     return 2 ** (step // LOG_STEPS) * (1 + (step % LOG_STEPS + 0.5) / LOG_STEPS)
 
 
+def _layers(module: nn.Module) -> list[Any]:
+    """Children of a ModuleList, whose type is not known to say more."""
+    return list(module.children())
+
+
 class Group(nn.Module):
     """One pixel group of every octave. Interfaces in integers; the layers inside in real units while training."""
 
@@ -124,14 +130,15 @@ class Group(nn.Module):
         steps = torch.arange(LOG_RANGE, dtype=torch.float64)
         self.register_buffer("scale_reciprocal", _significant(2 ** (-(steps - UNITS) / LOG_STEPS), 11), persistent=False)
         self.through, self.integer = True, False
-        for layer in [b[2] for b in self.blocks]:
-            nn.init.normal_(layer.weight, std=0.02)
-        for layer in [*[b[2] for b in self.blocks], *self.linear, *[h[1] for h in self.head]]:
-            nn.init.zeros_(layer.bias)
-        for layer in self.linear:
-            nn.init.zeros_(layer.weight)
-        for h in self.head:
-            nn.init.normal_(h[1].weight, std=0.01)
+        self._start()
+
+    def _start(self) -> None:
+        """Quiet outputs: the first prediction is the mean of the nearest four."""
+        narrow, outer = [_layers(b)[2] for b in self.blocks], [_layers(h)[1] for h in self.head]
+        for layers, spread in ((narrow, 0.02), (outer, 0.01), (_layers(self.linear), 0.0)):
+            for layer in layers:
+                nn.init.normal_(layer.weight, std=spread)
+                nn.init.zeros_(layer.bias)
 
     def _inside(self, integers: Tensor, frac: int) -> Tensor:
         """Integers to what the layers take: real units while training, themselves when frozen."""
@@ -167,7 +174,8 @@ class Group(nn.Module):
         miss = (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
         x = torch.cat([divided.flatten(1, 2), level, miss], 1)
         h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
-        for depthwise, wide, narrow in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            depthwise, wide, narrow = _layers(block)
             h = self.clip(h + narrow(self.activation(wide(self.activation(depthwise(h))))))
         return self.activation(h), total, difference.flatten(1, 2), log
 
@@ -175,7 +183,7 @@ class Group(nn.Module):
         self, channel: int, h: Tensor, seen: list[Tensor], total: Tensor, difference: Tensor, residuals: list[Tensor], log: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(location in 1/16 [b, h, w], log2 of the scale in 1/8 [b, h, w]); seen, residuals: what `observe` gave for the channels before."""
-        enter, leave = self.head[channel]  # type: ignore[misc]
+        enter, leave = _layers(self.head[channel])
         out = self._outside(leave(self.activation(enter(torch.cat([h, *seen], 1)))), OUTPUT.frac)
         base = self._outside(self.linear[channel](self._inside(torch.cat([difference, *residuals], 1), 2))[:, 0], 4)
         deviation = self.deviation[log[:, channel].long()]
@@ -251,7 +259,10 @@ class GridNetwork(nn.Module):
         around = neighbours(parts, name)
         near = neighbours(misses, name)[:, : 4 * CHANNELS].view(x.shape[0], 4, CHANNELS, *x.shape[2:]).sum(1)
         h, total, difference, log = group.features(around, near, octave)
-        bits, seen, residuals, errors = x.new_zeros(()), [], [], []
+        bits = x.new_zeros(())
+        seen: list[Tensor] = []
+        residuals: list[Tensor] = []
+        errors: list[Tensor] = []
         for k in range(CHANNELS):
             location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
             bits = bits + group.bits(k, x[:, k], location, scale)

@@ -8,6 +8,7 @@ Rows are symmetric mixtures of logistics when they are made, then sharpened by c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def _logistics(weights: NDArray[np.float64], widths: NDArray[np.float64], centre
     return np.append(np.maximum(mass, 0), tail), -reach
 
 
-def _above(x: NDArray[np.float64] | float, width: NDArray[np.float64]) -> NDArray[np.float64]:
+def _above(x: NDArray[Any] | float, width: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mass of a logistic above x."""
     return 0.5 * (1 - np.tanh(x / width / 2))
 

@@ -72,6 +72,21 @@ def export(
     return description
 
 
+def import_checkpoint(file: Path, target: Path, *, model: str | None, overwrite: bool = False) -> None:
+    """A checkpoint of another project's training as a preset folder, where the model knows how to read it. Raises InputError."""
+    if (target / DESCRIPTION).exists() and not overwrite:
+        raise InputError(f"{target}: holds a preset already; choose another folder or give --overwrite")
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    if model is None:
+        raise InputError(f"{file}: a checkpoint does not say what it is of; give --model, as in --model compressai/mbt2018-mean")
+    cls, variant = load_trainable(model)
+    reader: Any = getattr(cls, "import_checkpoint", None)
+    if reader is None:
+        raise InputError(f"{file}: {model} reads no checkpoints of other projects; export the run's folder")
+    reader(file, variant, target)
+
+
 def card(name: str, description: dict[str, Any]) -> str:
     """The model card, Markdown."""
     provenance = description["provenance"]

@@ -9,6 +9,8 @@ import typer
 
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="any other setting, as in --set batch=4 --set model.width=96")]
 
+CHECKPOINTS = (".pth", ".pth.tar", ".tar", ".pt")
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -44,7 +46,7 @@ def train(
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or a safetensors file of weights")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, a safetensors file of weights, or a checkpoint (.pth, .pth.tar)")],
     output: Annotated[str, typer.Option("-o", "--output", metavar="PRESET", help="folder of the preset")],
     model: Annotated[str | None, typer.Option("--model", metavar="CODEC", help="what the weights were trained as, if they do not say it")] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="training photographs, if not those of the run")] = None,
@@ -53,8 +55,14 @@ def export(
     licence: Annotated[str, typer.Option("--licence", help="of the weights, for the model card")] = "not stated",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a preset")] = False,
 ) -> None:
-    """Freeze a run into a preset folder, for `encode --codec` and `decode --codec`."""
+    """Freeze a run, or a checkpoint of CompressAI, into a preset folder, for `encode --codec` and `decode --codec`."""
     from latentpress.train.export import export as write_preset
+    from latentpress.train.export import import_checkpoint
+
+    if run.endswith(CHECKPOINTS):
+        import_checkpoint(Path(run), Path(output), model=model, overwrite=overwrite)
+        print(f"{output}: use it with --codec {output}")
+        return
 
     description = write_preset(
         Path(run), Path(output), model=model, data=data, best=best, images=images, licence=licence, overwrite=overwrite

@@ -39,7 +39,7 @@ def prior() -> GridPrior:
 def deep_prior() -> GridPrior:
     wide = GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=65535))
     frozen = network().freeze()
-    load_integers(wide, integer_state(frozen, "n"), "n")
+    load_integers(wide, integer_state(frozen, "n"), "n", widen=True)
     for name in GROUPS:
         wide.groups[name].octave, wide.groups[name].integer = frozen.groups[name].octave, True
     return GridPrior(wide.eval().requires_grad_(False), mixture_tables(*MIXTURE))
@@ -80,7 +80,9 @@ def test_stored_integers_come_back_and_wide_samples_take_a_wider_carrier():
     state = integer_state(made.freeze(), "n")
     narrow, wide = GridNetwork(CONFIG), GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=65535))
     load_integers(narrow, state, "n")
-    load_integers(wide, state, "n")
+    with pytest.raises(ValueError, match="carrier"):
+        load_integers(GridNetwork(wide.config), state, "n")
+    load_integers(wide, state, "n", widen=True)
     assert not any(isinstance(m, FixedConv2d) for m in [*narrow.modules(), *wide.modules()])
     assert narrow.groups["oo"].linear[0].weight.dtype == torch.float32 and wide.groups["oo"].linear[0].weight.dtype == torch.float64
     again = integer_state(narrow, "n")
