@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentpress.codecs.compressai_env import import_torchvision
 from latentpress.errors import InputError, MissingExtraError, UnsupportedError
-from latentpress.eval.compressai_env import import_torchvision
 
 SMALLEST = 64  # samples a side: what its authors show
 _UNUSED = (("IPython", "embed"), ("torchsummary", "summary"))

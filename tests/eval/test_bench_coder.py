@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -93,5 +94,6 @@ def test_ratio_below_one_means_that_ours_is_faster():
 
 def test_without_compressai_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(compressai_env.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "compressai.ans", raising=False)
     with pytest.raises(MissingExtraError, match="compressai"):
         compressai_env.load_extension.__wrapped__("ans")
