@@ -8,22 +8,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
-from latentpress.codecs.presets import Preset, read_preset, write_preset
-from latentpress.entropy.frozen import integer_state, load_integers
+from latentpress.codecs.presets import Preset, read_preset
+from latentpress.entropy.frozen import load_integers
 from latentpress.entropy.grid import GridPrior
-from latentpress.entropy.grid_network import CHANNELS, GROUPS, GridConfig, GridNetwork
-from latentpress.entropy.grid_tables import mixture_tables
+from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, UnsupportedError
 
@@ -178,41 +176,3 @@ def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int)
         group.octave = nn.Parameter(torch.from_numpy(np.array(weights[f"network.groups.{name}.octave"], np.float32)), requires_grad=False)
         group.integer = group.through = True
     return network.eval().requires_grad_(False)
-
-
-def freeze_network(network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], provenance: Mapping[str, Any]) -> None:
-    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` (of training photographs)."""
-    from latentpress.entropy.sharpen import sharpened
-
-    mix = np.concatenate([torch.softmax(_group(network, g).mix.detach().double(), 1).numpy() for g in GROUPS])
-    widths = np.concatenate([torch.exp(_group(network, g).relative.detach().double()).numpy() for g in GROUPS])
-    frozen, tables = network.freeze(), mixture_tables(mix, widths)
-    if planes:
-        prior = GridPrior(frozen, tables)
-        tables = sharpened(tables, (push for p in planes for push in prior.symbols(p)), strength=4000)
-    weights = integer_state(frozen, "network") | tables.state("tables")
-    weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
-    about = {"licence": "Apache-2.0", "paper": "hierarchical integer grid, our own"}
-    config = dataclasses.asdict(network.config)
-    write_preset(directory, {"codec": GridRGB.id, "config": config, "about": about, "provenance": dict(provenance)}, weights)
-
-
-def _group(network: GridNetwork, name: str) -> Any:
-    return network.groups[name]
-
-
-def training_planes(batch: Tensor) -> Tensor:
-    """Photographs [b, 3, 2n, 2n] in 0..1 -> integers [b, 3, n, n] of YCoCg-R: halved, so that marks of an earlier JPEG vanish, and for half
-    of them with a little grey and colour noise, which cameras have and halving removed."""
-    b = len(batch)
-    x = F.interpolate(batch * 255, scale_factor=0.5, mode="bicubic", antialias=True)
-    strength = torch.rand(2, b, 1, 1, 1, device=x.device) * (torch.rand(b, 1, 1, 1, device=x.device) < 0.5)
-    x = x + torch.randn_like(x[:, :1]) * strength[0] * 2 + torch.randn_like(x) * strength[1] * 1.2
-    r, g, blue = x.round().clamp(0, 255).unbind(1)
-    co = r - blue
-    t = blue + torch.floor(co / 2)
-    cg = g - t
-    return torch.stack([t + torch.floor(cg / 2), co, cg], 1)
-
-
-assert CHANNELS == 3

@@ -25,6 +25,7 @@ from latentpress.codecs.presets import DESCRIPTION, read_description
 from latentpress.errors import MissingPresetError, UnsupportedError
 
 DEFAULTS = {"image": "walloc-rgb"}
+LOSSLESS = {"image": "grid-rgb"}
 
 
 def codec_entry_points() -> dict[str, EntryPoint]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from latentpress import container
 from latentpress.codecs.base import Codec, Encoded, Signal, Target
-from latentpress.codecs.registry import DEFAULTS, load_codec, load_installed
+from latentpress.codecs.registry import DEFAULTS, LOSSLESS, load_codec, load_installed
 from latentpress.container import Limits
 from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
 from latentpress.formats.alpha import merge_alpha, split_alpha
@@ -41,7 +41,7 @@ _PLAIN = ("text", "dpi")
 
 def encode(
     source: Source, *, codec: str | PathLike[str] | Codec | None = None, quality: float | None = None, bpp: float | None = None,
-    psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT,
+    psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT, lossless: bool = False,
 ) -> bytes:  # fmt: skip
     """Encode to the bytes of an .lpz file.
 
@@ -50,12 +50,15 @@ def encode(
     quality 0 to 100 (default 50), or bpp (bits a pixel of the whole file, at most), psnr (dB, at least), max_bytes (of the file)
     effort   0 to 9: rate bought with encoder time. 0 and 1 round what analysis gives, 2 (the default) corrects it once by what
              decoding would give, 3 to 9 refine the latents by gradient
+    lossless every sample comes back as it was: codec is then a lossless one (default grid-rgb), and there is nothing to aim for
     Raises InputError, UnsupportedError, MissingPresetError.
     """
     if not 0 <= effort <= 9:
         raise InputError(f"effort {effort}: expected 0 to 9")
     signal = as_signal(source)
-    coder = _ready(codec or DEFAULTS["image"])
+    coder = _ready(codec or (LOSSLESS if lossless else DEFAULTS)["image"])
+    if lossless:
+        _refuse_losses(coder, quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     colour, alpha = split_alpha(signal)
     metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
     if bpp is not None:
@@ -68,6 +71,14 @@ def encode(
     if max_bytes is None:
         return container.write(coder.encode(colour, target, effort=effort), metadata=metadata)
     return _within(coder, colour, metadata, max_bytes, effort)
+
+
+def _refuse_losses(coder: Codec, **targets: float | None) -> None:
+    given = [name for name, value in targets.items() if value is not None]
+    if given:
+        raise InputError(f"lossless leaves nothing to aim for: leave {' and '.join(given)} out")
+    if not coder.lossless:
+        raise InputError(f"{coder.name} is not lossless: leave the codec out, or take {LOSSLESS['image']}")
 
 
 def _ready(codec: str | PathLike[str] | Codec) -> Codec:

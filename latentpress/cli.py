@@ -86,13 +86,14 @@ def encode(
     psnr: Annotated[float | None, typer.Option("--psnr", help="at least so many dB")] = None,
     max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=1, help="files of at most so many bytes")] = None,
     effort: Annotated[int, typer.Option("--effort", min=0, max=9, help="more encoder time for smaller files; from 3 on slow")] = 2,
+    lossless: Annotated[bool, typer.Option("--lossless", help="every sample comes back as it was")] = False,
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Encode images to .lpz files."""
     if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
         _usage("give one of -q, --bpp, --psnr and --max-bytes")
-    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort}
+    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless}
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
         return
