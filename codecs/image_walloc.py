@@ -183,9 +183,8 @@ class WallocRGBModel(Trainable):
 
 
 def sample_levels(batch: int, levels: int) -> Tensor:
-    """All levels, the upper half more often: its bits are most of the rate and its transforms were behind. [batch] in 0..levels-1."""
-    anywhere, upper = torch.rand(batch) * (levels - 1), (1 + torch.rand(batch)) / 2 * (levels - 1)
-    return torch.where(torch.rand(batch) < 0.65, anywhere, upper)
+    """Evenly over all levels, the two ends as often as what lies between (they would see half as much); [batch] in 0..levels-1."""
+    return (torch.rand(batch) * (levels - 0.4) - 0.3).clamp(0, levels - 1)
 
 
 def klt(maps: Tensor, keep: int) -> tuple[Tensor, Tensor]:
