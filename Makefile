@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
+.PHONY: bench-photos-lossless equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -74,6 +74,9 @@ equal-budget: peers-env
 	$(BIN)/latentpress export runs/equal/walloc-rgb -o $(EQUAL)/walloc-rgb --overwrite
 	$(call LADDER,bmshj2018-factorized)
 	$(call LADDER,mbt2018-mean)
+
+bench-photos-lossless: env
+	$(BIN)/python -P -m latentpress.eval.bench_lossless --readme README.md $(BENCH)
 
 bench-equal: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block equal --figures eval/figures/equal.json -o out/bench/equal --jobs 2 \

@@ -11,10 +11,11 @@ from __future__ import annotations
 from latentpress.errors import InputError
 from latentpress.eval.peers.fit import Fit, at_most_bytes
 from latentpress.eval.peers.jpegxl import JpegXLFamily
+from latentpress.eval.peers.lossless import LOSSLESS
 from latentpress.eval.peers.pillow import PILLOW
 from latentpress.eval.peers.protocol import Family, Image8, Peer, check_image
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (*PILLOW, JpegXLFamily())}
+FAMILIES: dict[str, Family] = {f.name: f for f in (*PILLOW, JpegXLFamily(), *LOSSLESS)}
 DEFAULT = ("jpeg", "jpeg-444", "webp", "avif")
 
 

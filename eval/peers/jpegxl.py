@@ -50,20 +50,21 @@ class JpegXLPeer:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        codecs = _imagecodecs()
+        codecs = imagecodecs()
         return {"imagecodecs": str(codecs.__version__), "libjxl": str(codecs.jpegxl_version()).removeprefix("libjxl ")}
 
     def encode(self, image: Image8) -> bytes:
         check_image(image)
-        return bytes(_imagecodecs().jpegxl_encode(image, distance=self.distance, effort=self.family.effort, lossless=False))
+        return bytes(imagecodecs().jpegxl_encode(image, distance=self.distance, effort=self.family.effort, lossless=False))
 
     def decode(self, blob: bytes) -> Image8:
-        return np.asarray(_imagecodecs().jpegxl_decode(blob))
+        return np.asarray(imagecodecs().jpegxl_decode(blob))
 
 
-def _imagecodecs() -> Any:
+def imagecodecs() -> Any:
+    """The package. Raises MissingExtraError."""
     try:
-        import imagecodecs
+        import imagecodecs as package
     except ImportError as error:
         raise MissingExtraError("imagecodecs", "peers") from error
-    return imagecodecs
+    return package

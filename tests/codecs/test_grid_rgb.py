@@ -72,7 +72,9 @@ def test_api_and_metadata(tmp_path):
     assert np.array_equal(api.decode(blob).data, picture)
 
 
-@pytest.mark.parametrize("options, words", [({"quality": 60}, "quality"), ({"max_bytes": 9000}, "max_bytes"), ({"codec": "walloc-rgb"}, "walloc-rgb")])
+@pytest.mark.parametrize(
+    "options, words", [({"quality": 60}, "quality"), ({"max_bytes": 9000}, "max_bytes"), ({"codec": "walloc-rgb"}, "walloc-rgb")]
+)
 def test_lossless_refuses_what_contradicts_it(options, words):
     with pytest.raises(InputError, match=words):
         api.encode(natural(16, 16), lossless=True, **options)
