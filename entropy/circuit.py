@@ -78,13 +78,12 @@ class Circuit:
                 self._forget(part, known[first:stop], first, stop, maximum)
             if level + 1 < len(tree.levels):
                 for children, parents in tree.sibling_groups(level + 1):
-                    index = torch.from_numpy(parents - first)
-                    part[index] *= above[torch.from_numpy(children)]
+                    _multiply(part, parents - first, above, children)
             top = part.amax(2, keepdim=True).clamp_(min=TINY)
             part /= top
             logs += top.double().log_().sum((0, 2))
             if level:
-                above[first:stop] = _up(part, self.transitions[first:stop], maximum)
+                _up(part, self.transitions[first:stop], maximum, above[first:stop])
         joint = below[0] * self.root
         total = joint.amax(1) if maximum else joint.sum(1)
         return Upward(below, above, logs + total.double().log())
@@ -177,7 +176,20 @@ class Upward:
     log_likelihood: Tensor
 
 
-def _up(below: Tensor, transitions: Tensor, maximum: bool) -> Tensor:
-    if not maximum:
-        return torch.bmm(below, transitions.transpose(1, 2))
-    return torch.stack([(b[:, None, :] * t[None]).amax(2) for b, t in zip(below, transitions, strict=True)])
+def _multiply(part: Tensor, at: NDArray[np.int64], factors: Tensor, rows: NDArray[np.int64]) -> None:
+    """part[at] *= factors[rows], all of `at` different."""
+    factor = torch.index_select(factors, 0, torch.from_numpy(rows))
+    if len(at) == len(part):  # all of them, in rising order
+        part *= factor
+    else:
+        index = torch.from_numpy(at)
+        factor *= torch.index_select(part, 0, index)
+        part.index_copy_(0, index, factor)
+
+
+def _up(below: Tensor, transitions: Tensor, maximum: bool, out: Tensor) -> None:
+    if maximum:
+        for b, t, o in zip(below, transitions, out, strict=True):
+            torch.amax(b[:, None, :] * t[None], 2, out=o)
+    else:
+        torch.bmm(below, transitions.transpose(1, 2), out=out)

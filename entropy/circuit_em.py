@@ -63,7 +63,7 @@ def add_statistics(circuit: Circuit, nodes: Tensor, out: Statistics) -> Tensor:
     out.root += posterior[0].sum(0)
     for first, stop in circuit.tree.levels[1:]:
         parents = torch.from_numpy(circuit.tree.parents[first:stop])
-        quotient = posterior[parents]
+        quotient = torch.index_select(posterior, 0, parents)
         quotient /= up.above[first:stop].clamp_(min=TINY)
         below = up.below[first:stop]
         part = posterior[first:stop]
@@ -132,14 +132,14 @@ class Learner:
         """One step of EM for the mixture under each leaf, given the counts of its values."""
         assert self.basis is not None and self.mixing is not None
         s, n, values = self.smoothing, self.samples, self.circuit.values
-        quotient = self.counts.leaves / self.circuit.leaves.clamp(min=TINY)  # [n, values, M]
+        quotient = torch.div(self.counts.leaves, self.circuit.leaves.clamp_(min=TINY), out=self.circuit.leaves)  # [n, values, M]
         mixing = self.mixing * torch.matmul(self.basis.T, quotient)  # [n, B, M]
-        basis = self.basis * torch.einsum("nvm,nbm->vb", quotient, self.mixing)
+        basis = self.basis * torch.bmm(quotient, self.mixing.transpose(1, 2)).sum(0)
         common = mixing.sum(2, keepdim=True)
         common = common / common.sum(1, keepdim=True).clamp(min=TINY)
         self.mixing = _normal(mixing + common * (s.leaves / n) + 1e-6 * s.leaves / n, 1)
         self.basis = _normal(basis + s.uniform / n / values, 0)
-        self.circuit.leaves = torch.matmul(self.basis, self.mixing)
+        torch.matmul(self.basis, self.mixing, out=self.circuit.leaves)
 
 
 def _normal(table: Tensor, axis: int) -> Tensor:
