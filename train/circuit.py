@@ -10,6 +10,7 @@ The last part of the data (--validation) is held out: it is for choosing setting
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -24,22 +25,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentpress.codecs.circuit import Columns
+from latentpress.codecs.presets import write_preset
 from latentpress.entropy.circuit import Circuit
 from latentpress.entropy.circuit_em import Learner, Smoothing, Statistics, start
+from latentpress.entropy.circuit_pack import pack
 from latentpress.entropy.circuit_tree import Tree, binned, chow_liu, pairwise_information
 from latentpress.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitConfig:
-    """data: file or folder of samples; output: preset folder. basis: leaf distributions that all variables share, 0 for tables of their own.
+    """data: file or folder of samples; output: preset folder. basis: leaf distributions that all variables share, 0 for tables of their own,
+    -1 for 48 with images and 0 with rows.
     first_rate, last_rate: part of the running statistics that a batch replaces. shift: images move by up to so many pixels at random."""
 
     data: str
     output: str
     run: str = ""
     states: int = 64
-    basis: int = 48
+    basis: int = -1
     epochs: float = 0.0
     minutes: float = 0.0
     batch: int = 512
@@ -69,34 +74,51 @@ def main(arguments: list[str] | None = None) -> None:
 def train_circuit(config: CircuitConfig) -> Path:
     """Train, freeze, write a preset; its folder. Raises InputError for data that cannot be used."""
     torch.set_num_threads(config.threads)
-    data, shape = _load(config)
-    held = min(config.validation, len(data) // 10)
-    learning, held_out = data[: len(data) - held], data[len(data) - held :]
-    run = _Run(config, learning, held_out, shape)
+    if bool(config.epochs) == bool(config.minutes):
+        raise InputError("give one of epochs and minutes")
+    samples = _load(config)
+    run = _Run(config, samples)
     run.go()
     return run.freeze()
 
 
-def _load(config: CircuitConfig) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """Samples as rows, and the shape of one."""
-    from latentpress.formats.array import read_array
+@dataclass(frozen=True)
+class _Samples:
+    """symbols [samples, variables] as small as they fit; shape: of one sample; columns: how integers become symbols; about: for the description."""
 
-    signal = read_array(Path(config.data))
-    if len(signal.data) < 20:
-        raise InputError(f"{config.data}: {len(signal.data)} samples are too few to learn from")
-    return signal.data.reshape(len(signal.data), -1), signal.data.shape[1:]
+    symbols: NDArray[Any]
+    shape: tuple[int, ...]
+    columns: Columns
+    about: Mapping[str, Any]
+
+
+def _load(config: CircuitConfig) -> _Samples:
+    from latentpress.api import as_samples
+
+    signal = as_samples(config.data)
+    if len(signal.data) < 20 or signal.data[0].size == 0:
+        raise InputError(f"{config.data}: {len(signal.data)} samples of {signal.data[0].size} values are too few to learn from")
+    rows = signal.data.reshape(len(signal.data), -1)
+    columns = Columns.fitting(rows, signal.data.shape[1:])
+    symbols = np.concatenate([columns.symbols(rows[s : s + 4096].astype(np.int64))[0].astype(np.uint8) for s in range(0, len(rows), 4096)])
+    digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
+    about = {"sample_shape": list(signal.data.shape[1:]), "dtype": signal.data.dtype.name, "samples": len(rows), "data_sha256": digest}
+    table = (signal.meta.get("array") or {}).get("table")
+    return _Samples(symbols, signal.data.shape[1:], columns, about | ({"table": table} if table else {}))
 
 
 class _Run:
     """One training run: state on disk in `run`.safetensors and .json, a line an epoch in `run`.log."""
 
-    def __init__(self, config: CircuitConfig, data: NDArray[Any], held_out: NDArray[Any], shape: tuple[int, ...]) -> None:
-        if bool(config.epochs) == bool(config.minutes):
-            raise InputError("give one of epochs and minutes")
-        self.config, self.data, self.held_out, self.shape = config, data, held_out, shape
+    def __init__(self, config: CircuitConfig, samples: _Samples) -> None:
+        held = min(config.validation, len(samples.symbols) // 10)
+        self.config, self.samples = config, samples
+        self.data, self.held_out = samples.symbols[: len(samples.symbols) - held], samples.symbols[len(samples.symbols) - held :]
+        self.basis = config.basis if config.basis >= 0 else 48 if len(samples.shape) > 1 else 0
         self.path = Path(config.run or f"{config.output.rstrip('/')}.run")
         self.done, self.elapsed, self.began = 0, 0.0, time.monotonic()
-        self.per_epoch = max(1, len(data) // config.batch)
+        self.batch = min(config.batch, len(self.data))
+        self.per_epoch = len(self.data) // self.batch
         self.learner = self._resume() or self._fresh()
 
     # ---- beginning
@@ -107,14 +129,10 @@ class _Run:
         sample = self.data[generator.permutation(len(self.data))[: max(c.structure_samples, c.cluster_samples)]]
         information = pairwise_information(binned(sample[: c.structure_samples], 5), 5)
         tree = chow_liu(information)
-        learner = start(tree, sample[: c.cluster_samples], information, states=c.states, values=self.values, basis=c.basis,
+        learner = start(tree, sample[: c.cluster_samples], information, states=c.states, values=self.samples.columns.values, basis=self.basis,
                         smoothing=self._smoothing(), seed=c.seed, samples=len(self.data))  # fmt: skip
         self._log({"started": True, "levels": len(tree.levels), "held_out": self._held_out(learner)})
         return learner
-
-    @property
-    def values(self) -> int:
-        return 256
 
     def _smoothing(self) -> Smoothing:
         return Smoothing(edges=self.config.edges, leaves=self.config.leaves, uniform=self.config.uniform)
@@ -187,9 +205,9 @@ class _Run:
         """int64 [n, batch] in node order; the same for the same step."""
         epoch, at = divmod(step, self.per_epoch)
         order = np.random.default_rng((self.config.seed, epoch)).permutation(len(self.data))
-        rows = self.data[order[at * self.config.batch : (at + 1) * self.config.batch]]
+        rows = self.data[order[at * self.batch : (at + 1) * self.batch]]
         if self.config.shift:
-            rows = _shifted(rows, self.shape, self.config.shift, np.random.default_rng((self.config.seed, epoch, at)))
+            rows = _shifted(rows, self.samples.shape, self.config.shift, np.random.default_rng((self.config.seed, epoch, at)))
         return self.learner.circuit.nodes_first(rows)
 
     def _bits(self, nats: float) -> float:
@@ -205,7 +223,18 @@ class _Run:
             log.write(json.dumps({**line, "minutes": round(self.seconds / 60, 2)}) + "\n")
 
     def freeze(self) -> Path:
-        raise NotImplementedError
+        """The preset folder; keeps the run's files."""
+        learner, columns, output = self.learner, self.samples.columns, Path(self.config.output)
+        weights = pack(learner.circuit, bits=12, basis=learner.basis, mixing=learner.mixing)
+        weights |= {"low": columns.low, "digits": columns.digits.astype(np.uint8)}
+        settings = {k: v for k, v in asdict(self.config).items() if k not in ("data", "output", "run", "threads", "save_minutes")}
+        provenance = {"trained_on": {"file": Path(self.config.data).name, **self.samples.about}, "settings": settings, "steps": self.done,
+                      "minutes": round(self.seconds / 60, 1), "held_out_bits_a_dimension": self._held_out(learner)}  # fmt: skip
+        table = provenance["trained_on"].pop("table", None)
+        description = {"codec": "circuit", "sample_shape": self.samples.about["sample_shape"], "block": 1000, "licence": "Apache-2.0",
+                       "provenance": provenance} | ({"table": table} if table else {})  # fmt: skip
+        write_preset(output, description, weights)
+        return output
 
 
 # settings that a resumed run must share with the checkpoint
