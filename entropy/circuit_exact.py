@@ -35,8 +35,9 @@ from latentpress.entropy.circuit_tree import Tree
 from latentpress.entropy.coder import RowDecoder, RowEncoder
 from latentpress.errors import FormatError
 
-LEAF_BITS = 20  # each leaf's masses sum to 2**20, none is zero
-CODE_BITS = 16  # of the message that meets the leaf masses: 36 bits of mass, 24 more for the coder
+LEAF_BITS = 20  # each leaf's masses sum to about 2**20, at most twice that; none is zero
+HALF = 10
+CODE_BITS = 16  # of the message that meets the leaf masses: 37 bits of mass, 24 more for the coder
 GROUP = 16
 COUNT = 1 << 24  # what the coder's entries sum to
 MAX_VALUES = GROUP * GROUP
@@ -45,7 +46,7 @@ MAX_VALUES = GROUP * GROUP
 @dataclass(frozen=True, eq=False)
 class IntegerCircuit:
     """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int64 [n, values, M], every entry
-    at least 1, sums over values equal to 2**LEAF_BITS. bits: 8 to 26; float32 carries messages up to 12 bits."""
+    at least 1, sums over values at most 2**(LEAF_BITS + 1). bits: 8 to 26; float32 carries messages up to 12 bits."""
 
     tree: Tree
     root: NDArray[np.int64]
@@ -60,7 +61,7 @@ class IntegerCircuit:
             self.tree.size == n and 8 <= self.bits <= 26 and 1 <= states <= one // 4 and 1 <= values <= MAX_VALUES and self.root.shape == (states,)
             and self.transitions.shape == (n, states, states) and min(self.root.min(), self.transitions.min()) >= 0
             and self.root.sum() <= one and self.transitions.sum(2).max() <= one and self.leaves.min() >= 1
-            and (self.leaves.sum(1) == 1 << LEAF_BITS).all()
+            and self.leaves.sum(1).max() <= 2 << LEAF_BITS
         )  # fmt: skip
         if not fits:
             raise FormatError("the weights of the circuit are damaged: out of the bounds that make its arithmetic exact")
@@ -100,8 +101,9 @@ class IntegerCircuit:
         return steps
 
 
-class _Carrier:
-    """The tables as floating tensors of one type, and the messages of a walk."""
+class Carrier:
+    """The tables of a circuit in the type that carries its messages. Masses are split into high and low halves, so that their products with messages
+    stay exact in float32."""
 
     def __init__(self, circuit: IntegerCircuit, dtype: torch.dtype) -> None:
         if circuit.bits > (12 if dtype == torch.float32 else 26):
@@ -109,186 +111,249 @@ class _Carrier:
         self.circuit, self.dtype = circuit, dtype
         self.transitions = torch.from_numpy(circuit.transitions).to(dtype)
         self.root = torch.from_numpy(circuit.root).to(dtype)
-        peak = circuit.leaves.max(2, keepdims=True)
-        self.seen = torch.from_numpy((circuit.leaves << circuit.bits) // peak).to(dtype)  # [n, values, M]
-        self.common = torch.from_numpy(np.take_along_axis(circuit.leaves, circuit.common[:, None, None], 1)[:, 0]).double()  # [n, M]
-        others = circuit.leaves.copy()
-        np.put_along_axis(others, circuit.common[:, None, None], 0, 1)
+        leaves = torch.from_numpy(circuit.leaves)
+        narrow = torch.int16 if circuit.bits < 16 else torch.int32
+        self.seen = _scale(leaves.double(), circuit.bits).to(narrow)  # [n, values, M]
+        common = torch.from_numpy(circuit.common)
+        mass = leaves[torch.arange(len(leaves)), common]  # [n, M]
+        self.flags = _halves(torch.stack([mass, leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
         self.width = min(GROUP, circuit.values)
         self.groups = -(-circuit.values // self.width)
-        below = np.zeros((len(others), self.groups * self.width + 1, circuit.states), np.float32)
-        np.cumsum(others, axis=1, out=below[:, 1 : circuit.values + 1])
-        below[:, circuit.values + 1 :] = below[:, circuit.values : circuit.values + 1]
-        self.below = torch.from_numpy(below)  # [n, groups * width + 1, M]: mass under each value, without the common one
-        self.children_left = np.array([len(c) for c in circuit.tree.children])
+        others = torch.zeros(len(leaves), circuit.states, self.groups * self.width, dtype=torch.int32)
+        others[:, :, : circuit.values] = leaves.transpose(1, 2)
+        others.scatter_(2, common[:, None, None].expand(-1, circuit.states, 1), 0)  # the commonest value is coded before
+        grouped = others.view(len(leaves), circuit.states, self.groups, self.width)
+        self.edges = _halves(_from_zero(grouped.sum(3))).to(dtype)  # [n, M, 2 * (groups + 1)]: mass under each group
+        self.inside = _halves(_from_zero(grouped)).to(torch.int16).transpose(1, 2).contiguous()  # [n, groups, M, 2 * (width + 1)]: in its group
+
+    @cached_property
+    def children(self) -> NDArray[np.int64]:
+        return np.array([len(c) for c in self.circuit.tree.children])
+
+    def code_message(self, message: Tensor) -> Tensor:
+        """The message as it meets masses: its sum below 2**CODE_BITS."""
+        bits = self.circuit.bits
+        return message if bits <= CODE_BITS else (message * 2.0 ** (CODE_BITS - bits)).floor_()
 
 
-def carrier_of(circuit: IntegerCircuit, dtype: torch.dtype | None = None) -> _Carrier:
+def _from_zero(mass: Tensor) -> Tensor:
+    """[..., k] to its running sums [..., k + 1]."""
+    return torch.nn.functional.pad(mass.cumsum(-1), (1, 0)).to(torch.int32)
+
+
+def _halves(mass: Tensor) -> Tensor:
+    """[..., k] to [..., 2 k]: the masses without their last ten bits, then these bits."""
+    return torch.cat([mass >> HALF, mass & ((1 << HALF) - 1)], -1)
+
+
+def _masses(message: Tensor, halves: Tensor) -> NDArray[np.int64]:
+    """message @ mass, int64 [samples, k]."""
+    return _joined(message @ halves)
+
+
+def _joined(product: Tensor) -> NDArray[np.int64]:
+    whole = product.numpy().astype(np.int64)
+    k = whole.shape[1] // 2
+    high = whole[:, :k]
+    high <<= HALF
+    high += whole[:, k:]
+    return high
+
+
+def carrier_of(circuit: IntegerCircuit, dtype: torch.dtype | None = None) -> Carrier:
     """Tables ready for walking; float32 where it is exact."""
-    return _Carrier(circuit, dtype or (torch.float32 if circuit.bits <= 12 else torch.float64))
+    return Carrier(circuit, dtype or (torch.float32 if circuit.bits <= 12 else torch.float64))
 
 
 _Code = Callable[[int, Tensor], Tensor]
 
 
-def _walk(carrier: _Carrier, samples: int, code: _Code) -> None:
-    """One depth-first pass. code(node, message float64 [samples, M], sums below 2**CODE_BITS) gives the symbols of that node, int64 [samples]."""
-    circuit, parents = carrier.circuit, carrier.circuit.tree.parents
-    left = carrier.children_left.copy()
+class _Buffers:
+    """Tensors [samples, M] that are used again: fresh memory for every message costs more than the arithmetic."""
+
+    def __init__(self, samples: int, states: int, dtype: torch.dtype) -> None:
+        self.shape, self.dtype, self.free = (samples, states), dtype, []  # type: ignore[var-annotated]
+
+    def take(self) -> Tensor:
+        return self.free.pop() if self.free else torch.empty(self.shape, dtype=self.dtype)
+
+    def give(self, *tensors: Tensor) -> None:
+        self.free += tensors
+
+
+def _walk(carrier: Carrier, samples: int, code: _Code) -> None:
+    """One depth-first pass. code(node, message [samples, M], sums below 2**CODE_BITS) gives the symbols of that node, int64 [samples]."""
+    circuit, parents, bits = carrier.circuit, carrier.circuit.tree.parents, carrier.circuit.bits
+    left = carrier.children.copy()
     awaited = {node for down, node in circuit.steps if not down}
     known: dict[int, Tensor] = {}  # a: the message at a node that still has children to come
     news: dict[int, Tensor] = {}  # b: what its parent will be told
-    bits = circuit.bits
+    buffers = _Buffers(samples, circuit.states, carrier.dtype)
     for down, node in circuit.steps:
         parent = int(parents[node])
+        message = buffers.take()
         if down:
-            message = carrier.root.expand(samples, -1) if node == 0 else known[parent] @ carrier.transitions[node]
-            message = _share(message, bits)
-            symbols = code(node, message.double() if bits <= CODE_BITS else (message.double() * 2.0 ** (CODE_BITS - bits)).floor_())
-            seen = torch.index_select(carrier.seen[node], 0, symbols)
+            if node:
+                torch.mm(known[parent], carrier.transitions[node], out=message)
+            else:
+                message[:] = carrier.root
+            _share(message, bits)
+            symbols = code(node, carrier.code_message(message))
+            seen = torch.index_select(carrier.seen[node].to(carrier.dtype), 0, symbols, out=buffers.take())
             if left[node]:
-                known[node] = _share(message * seen, bits)
+                known[node] = _share(message.mul_(seen), bits)
+            else:
+                buffers.give(message)
             if node in awaited:
                 news[node] = seen
+            else:
+                buffers.give(seen)
             if node:
                 left[parent] -= 1
                 if not left[parent] and node not in awaited:
-                    del known[parent]
+                    buffers.give(known.pop(parent))
         else:
-            told = _scale(news.pop(node) @ carrier.transitions[node].T, bits)
+            told = news.pop(node)
+            _scale(torch.mm(told, carrier.transitions[node].T, out=message), bits)
             if left[parent]:
-                known[parent] = _share(known[parent] * told, bits)
+                _share(known[parent].mul_(message), bits)
             else:
-                known.pop(parent, None)
+                buffers.give(known.pop(parent))
             if parent in awaited:
-                news[parent] = _scale(news[parent] * told, bits)
+                _scale(news[parent].mul_(message), bits)
+            buffers.give(message, told)
 
 
 def _share(message: Tensor, bits: int) -> Tensor:
-    return _shifted(message, message.sum(1, keepdim=True), bits)
+    return _shifted(message, message.sum(-1, keepdim=True), bits)
 
 
 def _scale(message: Tensor, bits: int) -> Tensor:
-    return _shifted(message, message.amax(1, keepdim=True), bits)
+    return _shifted(message, message.amax(-1, keepdim=True), bits)
 
 
 def _shifted(message: Tensor, size: Tensor, bits: int) -> Tensor:
-    """floor(message * 2**k) with the k that brings `size` to bits digits; all ones where size is 0."""
-    whole, mantissa, bias = (torch.int32, 23, 127) if message.dtype == torch.float32 else (torch.int64, 52, 1023)
-    power = (size.view(whole) >> mantissa) - bias  # the binary logarithm, floored: exact, unlike log2
-    factor = ((bits - 1 - power + bias) << mantissa).view(message.dtype)
-    out = (message * factor).floor_()
-    lost = size == 0
-    return torch.where(lost, torch.ones_like(out), out) if bool(lost.any()) else out
+    """floor(message * 2**k), in place, with the k that brings `size` to bits digits; all ones where size is 0."""
+    sizes = size.numpy()
+    whole, mantissa, bias = (np.int32, 23, 127) if sizes.dtype == np.float32 else (np.int64, 52, 1023)
+    if sizes.min() == 0:
+        message.masked_fill_(size == 0, 1.0)
+        sizes = np.maximum(sizes, sizes.dtype.type(1 << (bits - 1)))
+    power = sizes.view(whole) >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
+    factor = ((bits - 1 + 2 * bias - power) << mantissa).view(sizes.dtype)
+    return message.mul_(torch.from_numpy(factor)).floor_()
 
 
 # ---- symbols
 
 
-def _entries(masses: Tensor) -> NDArray[np.int64]:
+def _entries(mass: NDArray[np.int64]) -> NDArray[np.int64]:
     """Cumulative counts [samples, entries + 1] from cumulative masses of that shape (from 0 to the total): rising, from 1 to COUNT - 1, since an
     entry of 1 stands at either end. A total of 0 counts as 1."""
-    mass, count = masses.numpy().astype(np.int64), masses.shape[1] - 1
-    return 1 + np.arange(count + 1) + mass * (COUNT - 2 - count) // np.maximum(mass[:, -1:], 1)
+    count = mass.shape[1] - 1
+    total = np.maximum(mass[:, -1:], 1)
+    mass *= COUNT - 2 - count
+    mass //= total
+    mass += np.arange(1, count + 2)
+    return mass
 
 
-def _flags(carrier: _Carrier, node: int, message: Tensor) -> NDArray[np.int64]:
-    """Count of the commonest value, 1 to COUNT - 1, int64 [samples]."""
-    mass = (message @ carrier.common[node]).numpy().astype(np.int64)
-    total = message.sum(1).numpy().astype(np.int64) << LEAF_BITS
-    return 1 + mass * (COUNT - 2) // total
+def _group_bounds(carrier: Carrier, node: int, message: Tensor) -> NDArray[np.int64]:
+    return _entries(_masses(message, carrier.edges[node]))
 
 
-def _rows(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.stack(columns, 1)
+def _value_bounds(carrier: Carrier, node: int, message: Tensor, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cumulative counts of the values of each sample's group."""
+    tables = carrier.inside[node].to(carrier.dtype)
+    order = np.argsort(group.astype(np.uint8), kind="stable")
+    rows = message[torch.from_numpy(order)]
+    product = torch.empty(len(rows), tables.shape[2], dtype=carrier.dtype)
+    ends = np.cumsum(np.bincount(group, minlength=carrier.groups)).tolist()
+    begin = 0
+    for table, end in zip(tables, ends, strict=True):
+        if end > begin:
+            torch.mm(rows[begin:end], table, out=product[begin:end])
+        begin = end
+    out = np.empty((len(rows), carrier.width + 1), np.int64)
+    out[order] = _entries(_joined(product))
+    return out
+
+
+def _flags(carrier: Carrier, node: int, message: Tensor) -> NDArray[np.int64]:
+    """Counts [samples, 2] of the commonest value and of the others."""
+    mass = _masses(message, carrier.flags[node])
+    flag = 1 + mass[:, 0] * (COUNT - 2) // mass[:, 1]
+    return np.stack([flag, COUNT - flag], 1)
 
 
 def _interval(bounds: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
     """Counts [samples, 3]: below, inside and above entry `at` of cumulative counts [samples, entries + 1]."""
     pick = np.arange(len(at))
     low, high = bounds[pick, at], bounds[pick, at + 1]
-    return _rows(low, high - low, COUNT - high)
+    return np.stack([low, high - low, COUNT - high], 1)
 
 
 class _Sender:
     """Turns the symbols of known nodes into counts for the coder."""
 
-    def __init__(self, carrier: _Carrier, nodes: Tensor, out: RowEncoder) -> None:
+    def __init__(self, carrier: Carrier, nodes: Tensor, out: RowEncoder) -> None:
         self.carrier, self.nodes, self.out = carrier, nodes, out
 
     def __call__(self, node: int, message: Tensor) -> Tensor:
         carrier, symbols, values = self.carrier, self.nodes[node], self.carrier.circuit.values
         if values == 1:
             return symbols
-        flag = _flags(carrier, node, message)
-        common = int(carrier.circuit.common[node])
-        other = symbols != common
-        self.out.push(other.numpy().astype(np.int32), _rows(flag, COUNT - flag))
-        where = torch.nonzero(other)[:, 0]
+        other = symbols.numpy() != carrier.circuit.common[node]
+        self.out.push(other.astype(np.int32), _flags(carrier, node, message))
+        where = np.flatnonzero(other)
         if len(where) and values > 2:
-            self._other(node, message[where], symbols[where])
+            self._other(node, message[torch.from_numpy(where)], symbols.numpy()[where])
         return symbols
 
-    def _other(self, node: int, message: Tensor, symbols: Tensor) -> None:
+    def _other(self, node: int, message: Tensor, symbols: NDArray[np.int64]) -> None:
         carrier, width = self.carrier, self.carrier.width
-        below = carrier.below[node]
-        group, inside = symbols // width, (symbols % width).numpy()
+        group, inside = symbols // width, symbols % width
         one = np.ones(len(symbols), np.int32)
         if carrier.groups > 1:
-            self.out.push(one, _interval(_entries(message @ below[::width].T.double()), group.numpy()))
-        start = group * width
-        first, low, high, last = ((message * torch.index_select(below, 0, r)).sum(1).numpy().astype(np.int64)
-                                  for r in (start, symbols, symbols + 1, start + width))  # fmt: skip
-        total = np.maximum(last - first, 1)
-        low, high = (1 + at + (mass - first) * (COUNT - 2 - width) // total for mass, at in ((low, inside), (high, inside + 1)))
-        self.out.push(one, _rows(low, high - low, COUNT - high))
+            self.out.push(one, _interval(_group_bounds(carrier, node, message), group))
+        self.out.push(one, _interval(_value_bounds(carrier, node, message, group), inside))
 
 
 class _Receiver:
     """The inverse: symbols from the coder."""
 
-    def __init__(self, carrier: _Carrier, source: RowDecoder) -> None:
+    def __init__(self, carrier: Carrier, source: RowDecoder) -> None:
         self.carrier, self.source = carrier, source
         self.nodes: dict[int, NDArray[np.int64]] = {}
 
     def __call__(self, node: int, message: Tensor) -> Tensor:
         carrier, values = self.carrier, self.carrier.circuit.values
-        symbols = np.full(len(message), int(carrier.circuit.common[node]), np.int64)
+        symbols = np.full(len(message), carrier.circuit.common[node])
         if values > 1:
-            flag = _flags(carrier, node, message)
-            where = np.flatnonzero(self.source.pull(_rows(flag, COUNT - flag)))
+            where = np.flatnonzero(self.source.pull(_flags(carrier, node, message)))
             if len(where):
                 symbols[where] = 1 - symbols[where] if values == 2 else self._other(node, message[torch.from_numpy(where)])
         self.nodes[node] = symbols
         return torch.from_numpy(symbols)
 
     def _other(self, node: int, message: Tensor) -> NDArray[np.int64]:
-        carrier, width = self.carrier, self.carrier.width
-        below = carrier.below[node].double()
-        group = self._pull(_entries(message @ below[::width].T)) if carrier.groups > 1 else np.zeros(len(message), np.int64)
-        bounds = np.empty((len(message), width + 1), np.int64)
-        for g in np.unique(group):
-            rows = np.flatnonzero(group == g)
-            start = int(g) * width
-            bounds[rows] = _entries(message[torch.from_numpy(rows)] @ (below[start : start + width + 1] - below[start]).T)
-        symbols = group * width + self._pull(bounds)
-        if (symbols >= carrier.circuit.values).any():
+        carrier = self.carrier
+        group = self._pull(_group_bounds(carrier, node, message)) if carrier.groups > 1 else np.zeros(len(message), np.int64)
+        symbols = group * carrier.width + self._pull(_value_bounds(carrier, node, message, group))
+        if symbols.max() >= carrier.circuit.values:
             raise FormatError("damaged stream: a value is out of range")
         return symbols
 
     def _pull(self, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which entry of cumulative counts [samples, entries + 1]."""
-        counts = np.empty((len(bounds), bounds.shape[1] + 1), np.int64)
-        counts[:, 0] = bounds[:, 0]
-        np.subtract(bounds[:, 1:], bounds[:, :-1], out=counts[:, 1:-1])
-        counts[:, -1] = COUNT - bounds[:, -1]
+        counts = np.diff(bounds, prepend=0, append=COUNT)
         entry = self.source.pull(counts).astype(np.int64) - 1
         if entry.min() < 0 or entry.max() >= bounds.shape[1] - 1:
             raise FormatError("damaged stream: a symbol outside its table")
         return entry
 
 
-def encode_block(carrier: _Carrier, nodes: NDArray[np.integer[Any]] | Tensor) -> bytes:
+def encode_block(carrier: Carrier, nodes: NDArray[np.integer[Any]] | Tensor) -> bytes:
     """nodes: integers [n, samples] in node order, 0 .. values-1. The same samples give the same bytes on every machine."""
     nodes = torch.as_tensor(nodes).long()
     out = RowEncoder()
@@ -296,7 +361,7 @@ def encode_block(carrier: _Carrier, nodes: NDArray[np.integer[Any]] | Tensor) ->
     return out.finish()
 
 
-def decode_block(carrier: _Carrier, samples: int, blob: bytes) -> NDArray[np.int64]:
+def decode_block(carrier: Carrier, samples: int, blob: bytes) -> NDArray[np.int64]:
     """int64 [n, samples]. Raises FormatError for bytes that `encode_block` did not write, as far as can be told."""
     source = RowDecoder(blob)
     receiver = _Receiver(carrier, source)

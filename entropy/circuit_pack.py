@@ -60,19 +60,21 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> IntegerCircuit:
         transitions[1:] = _shares(WEIGHTS[_expanded(arrays["transitions"], (n - 1, states, states))], 2, 1 << bits)
         root = _shares(WEIGHTS[arrays["root"]], 0, 1 << bits)
         if "leaves" in arrays:
-            masses = WEIGHTS[_expanded(arrays["leaves"], (n, values, states))]
+            masses = np.maximum(_shares(WEIGHTS[_expanded(arrays["leaves"], (n, values, states))], 1, 1 << LEAF_BITS), 1)
         else:
             basis = arrays["basis"]
             masses = _mixed(basis, _expanded(arrays["mixing"], (n, basis.shape[1], states)))
     except (KeyError, ValueError, IndexError, TypeError, lzma.LZMAError) as error:
         raise FormatError(f"the weights of the circuit are damaged ({error})") from error
-    return IntegerCircuit(tree, root, transitions, _positive(masses), bits)
+    return IntegerCircuit(tree, root, transitions, masses, bits)
 
 
 def _mixed(basis: NDArray[np.uint8], mixing: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Integers below 2**53 all along, so that float64 products are exact."""
-    left, right = torch.from_numpy(WEIGHTS[basis]).double(), torch.from_numpy(WEIGHTS[mixing]).double()
-    return torch.matmul(left, right).long().numpy()
+    """Masses of mixtures [n, values, M]: integers below 2**53 all along, so that float64 products are exact."""
+    shapes = torch.from_numpy(_shares(WEIGHTS[basis], 0, 1 << 16)).double()
+    shares = torch.from_numpy(_shares(WEIGHTS[mixing], 1, 1 << 12)).double()
+    product = torch.matmul(shapes, shares)
+    return product.mul_(2.0 ** (LEAF_BITS - 28)).floor_().clamp_(min=1).long().numpy()
 
 
 def _shares(weights: NDArray[np.int64], axis: int, total: int) -> NDArray[np.int64]:
@@ -82,19 +84,9 @@ def _shares(weights: NDArray[np.int64], axis: int, total: int) -> NDArray[np.int
     sums = weights.sum(axis, keepdims=True)
     shares = (weights * total + sums // 2) // sums
     over = np.maximum(shares.sum(axis, keepdims=True) - total, 0)
-    top = shares.argmax(axis)[..., None] if axis else np.array([shares.argmax()])
+    top = np.expand_dims(shares.argmax(axis), axis)
     np.put_along_axis(shares, top, np.take_along_axis(shares, top, axis) - over, axis)
     return shares
-
-
-def _positive(masses: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[n, values, M] to masses of at least 1 that sum to 2**LEAF_BITS over the values."""
-    values, total = masses.shape[1], 1 << LEAF_BITS
-    sums = masses.sum(1, keepdims=True)
-    out = 1 + masses * (total - values) // np.maximum(sums, 1)
-    top = out.argmax(1)[:, None]
-    np.put_along_axis(out, top, np.take_along_axis(out, top, 1) + total - out.sum(1, keepdims=True), 1)
-    return out
 
 
 def _squeezed(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
