@@ -98,7 +98,7 @@ class Circuit(Codec):
             raise FormatError(f"{name}: its columns make {columns.variables} variables, its circuit has {circuit.tree.size}")
         self.name, self.circuit, self.columns, self.digest = name, circuit, columns, digest
         self.description, self.weight_bytes = description, weight_bytes
-        self.block = int(description.get("block", 1000))
+        self.block = int(description.get("block", 2500))
         if not 1 <= self.block <= MAX_BLOCK:
             raise FormatError(f"{name}: blocks of {self.block} samples, 1 to {MAX_BLOCK} expected")
 

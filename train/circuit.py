@@ -231,7 +231,7 @@ class _Run:
         provenance = {"trained_on": {"file": Path(self.config.data).name, **self.samples.about}, "settings": settings, "steps": self.done,
                       "minutes": round(self.seconds / 60, 1), "held_out_bits_a_dimension": self._held_out(learner)}  # fmt: skip
         table = provenance["trained_on"].pop("table", None)
-        description = {"codec": "circuit", "sample_shape": self.samples.about["sample_shape"], "block": 1000, "licence": "Apache-2.0",
+        description = {"codec": "circuit", "sample_shape": self.samples.about["sample_shape"], "block": 2500, "licence": "Apache-2.0",
                        "provenance": provenance} | ({"table": table} if table else {})  # fmt: skip
         write_preset(output, description, weights)
         return output
