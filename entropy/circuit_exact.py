@@ -356,6 +356,8 @@ class _Receiver:
 def encode_block(carrier: Carrier, nodes: NDArray[np.integer[Any]] | Tensor) -> bytes:
     """nodes: integers [n, samples] in node order, 0 .. values-1. The same samples give the same bytes on every machine."""
     nodes = torch.as_tensor(nodes).long()
+    if nodes.shape[1] == 0:
+        return b""
     out = RowEncoder()
     _walk(carrier, nodes.shape[1], _Sender(carrier, nodes, out))
     return out.finish()
@@ -363,6 +365,10 @@ def encode_block(carrier: Carrier, nodes: NDArray[np.integer[Any]] | Tensor) -> 
 
 def decode_block(carrier: Carrier, samples: int, blob: bytes) -> NDArray[np.int64]:
     """int64 [n, samples]. Raises FormatError for bytes that `encode_block` did not write, as far as can be told."""
+    if samples == 0:
+        if blob:
+            raise FormatError("damaged stream: data for no samples")
+        return np.empty((carrier.circuit.tree.size, 0), np.int64)
     source = RowDecoder(blob)
     receiver = _Receiver(carrier, source)
     _walk(carrier, samples, receiver)

@@ -23,7 +23,7 @@ from latentpress.entropy.circuit_tree import Tree
 from latentpress.errors import FormatError
 
 WEIGHT_BITS = 18
-_OCTAVE = (1073741824, 984609111, 902866154, 827910032, 759250125, 696155040, 638441044, 585502319)  # 2**30 * 2**(-i/8), i = 0 .. 7
+_OCTAVE = (1073741824, 984625594, 902905651, 827968132, 759250125, 696235434, 638450708, 585461881)  # 2**30 * 2**(-i/8), i = 0 .. 7
 WEIGHTS = np.array([0] + [(_OCTAVE[(c - 1) % 8] >> (c - 1) // 8 >> (30 - WEIGHT_BITS - 1)) + 1 >> 1 for c in range(1, 256)], np.int64)
 MAX_NODES, MAX_STATES = 1 << 16, 1024
 _RAW = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
@@ -98,6 +98,6 @@ def _expanded(blob: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uin
     size = int(np.prod(shape))
     reader = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_RAW)
     raw = reader.decompress(blob.tobytes(), size + 1)
-    if len(raw) != size:
+    if len(raw) != size or not reader.eof or reader.unused_data:
         raise ValueError(f"{len(raw)} weights, {size} expected")
     return np.frombuffer(raw, np.uint8).reshape(shape)
