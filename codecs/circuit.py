@@ -55,7 +55,9 @@ class Columns:
             return cls(np.zeros(len(low), np.int64), np.ones(len(low), np.int64), 256)
         reach = [h - l + 1 for h, l in zip(high.tolist(), low.tolist(), strict=True)]  # Python integers: no overflow
         values = min(256, max(2, *reach, 2))
-        digits = [next(d for d in range(1, 65) if values**d >= r) for r in reach]
+        most = int(56 / math.log2(values))  # beyond 56 bits values are patched
+        digits = [next((d for d in range(1, most) if values**d >= r), most) for r in reach]
+        low = np.clip(low, -(1 << 61), 1 << 61)
         return cls(low, np.array(digits, np.int64), values)
 
     @property
