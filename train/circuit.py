@@ -184,11 +184,12 @@ class _Run:
             return self.done / max(1, round(self.config.epochs * self.per_epoch))
         return self.seconds / 60 / self.config.minutes
 
-    def go(self) -> None:
+    def go(self, until: float = 1.0) -> None:
+        """Trains up to this part of the whole."""
         c = self.config
         saved = time.monotonic()
         total = count = 0.0
-        while (progress := self.progress) < 1:
+        while (progress := self.progress) < until:
             rate = c.last_rate * (c.first_rate / c.last_rate) ** (1 - progress)  # geometric
             total += self.learner.step(self._batch(self.done), rate)
             count += 1
