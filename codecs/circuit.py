@@ -34,7 +34,7 @@ _T, _U = TypeVar("_T"), TypeVar("_U")
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """How integers become symbols. low: int64 [columns] smallest value coded; digits: int64 [columns] digits of each, in base `values`, highest first."""
+    """How integers become symbols. low: int64 [columns], smallest value coded; digits: int64 [columns], how many in base `values`, highest first."""
 
     low: NDArray[np.int64]
     digits: NDArray[np.int64]
@@ -53,7 +53,7 @@ class Columns:
         low, high = rows.min(0).astype(np.int64), rows.max(0).astype(np.int64)
         if rows.dtype == np.uint8 and (len(shape) > 1 or int(high.max()) > 64):
             return cls(np.zeros(len(low), np.int64), np.ones(len(low), np.int64), 256)
-        reach = [h - l + 1 for h, l in zip(high.tolist(), low.tolist(), strict=True)]  # Python integers: no overflow
+        reach = [top - least + 1 for top, least in zip(high.tolist(), low.tolist(), strict=True)]  # Python integers: no overflow
         values = min(256, max(2, *reach, 2))
         most = int(56 / math.log2(values))  # beyond 56 bits values are patched
         digits = [next((d for d in range(1, most) if values**d >= r), most) for r in reach]
@@ -65,7 +65,7 @@ class Columns:
         return int(self.digits.sum())
 
     def symbols(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[samples, columns] to symbols [samples, variables] and the flat indices of values out of range, whose symbols stand for the lowest value."""
+        """[samples, columns] to symbols [samples, variables], and flat indices of values out of range, whose symbols stand for the lowest value."""
         reach = self.values**self.digits  # below 2**62
         outside = (rows < self.low) | (rows > self.low + reach - 1)
         offset = np.where(outside, 0, rows - self.low)
@@ -95,7 +95,9 @@ class Circuit(Codec):
     dims = ("sample", "variable")
     lossless = True
 
-    def __init__(self, name: str, circuit: IntegerCircuit, columns: Columns, *, digest: bytes, description: Mapping[str, Any], weight_bytes: int) -> None:
+    def __init__(
+        self, name: str, circuit: IntegerCircuit, columns: Columns, *, digest: bytes, description: Mapping[str, Any], weight_bytes: int
+    ) -> None:
         if columns.variables != circuit.tree.size or columns.values != circuit.values:
             raise FormatError(f"{name}: its columns make {columns.variables} variables, its circuit has {circuit.tree.size}")
         self.name, self.circuit, self.columns, self.digest = name, circuit, columns, digest
@@ -203,8 +205,9 @@ class Circuit(Codec):
         chunks = {c.position[0] if c.position else 0: c.payload for c in encoded.chunks}
         work = [(b, size, chunks[b]) for b, size in zip(blocks, sizes, strict=True) if b in chunks]
         results = dict(zip((b for b, _, _ in work), _in_threads(lambda w: self._read(w[2], w[1], encoded.dtype)[0], work), strict=True))
-        parts = [results[b] if b in results else np.zeros((size, len(self.columns.low)), encoded.dtype) for b, size in zip(blocks, sizes, strict=True)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.columns.low)), encoded.dtype)
+        width = len(self.columns.low)
+        parts = [results[b] if b in results else np.zeros((size, width), encoded.dtype) for b, size in zip(blocks, sizes, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros((0, width), encoded.dtype)
 
     def _read(self, payload: bytes, samples: int, dtype: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(samples, symbols, where patches are, patches) of one chunk. Raises FormatError, ChecksumError."""
@@ -259,8 +262,8 @@ class Circuit(Codec):
         c = self.circuit
         edges = 2 * (c.tree.size - 1) * c.states**2
         return {
-            "parameters": int((c.transitions[1:] > 0).sum()) + c.leaves.size, "weight_bytes": self.weight_bytes, "licence": self.description.get("licence", ""),
-            "sample_shape": self.sample_shape, "states": c.states, "macs_per_sample": {"encode": edges, "decode": edges},
+            "parameters": int((c.transitions[1:] > 0).sum()) + c.leaves.size, "weight_bytes": self.weight_bytes,
+            "licence": self.description.get("licence", ""), "sample_shape": self.sample_shape, "states": c.states, "macs_per_sample": {"encode": edges, "decode": edges},
             "paper": "Liu, Mandt, Van den Broeck 2022, Lossless compression with probabilistic circuits",
         }  # fmt: skip
 

@@ -4,7 +4,8 @@
     learner.step(nodes, rate)                  one mini-batch: running statistics move by `rate`, parameters follow
     learner.circuit                            the circuit as it stands
 
-Running statistics are per sample: S <- (1 - rate) S + rate * S(batch), parameters = normalise(S + pseudocounts). Rate one over all data is full-batch EM.
+Running statistics are per sample: S <- (1 - rate) S + rate * S(batch), parameters = normalise(S + pseudocounts).
+Rate one over all data is full-batch EM.
 
 Leaves are free tables or mixtures of `basis` distributions that all variables share, leaves[k][x, z] = sum over b of basis[x, b] mixing[k][b, z]:
 small images need few shapes of grey-value distributions (black, saturated, the flanks between), and shared ones generalise and store better.
@@ -169,7 +170,8 @@ def start(
         counts.edges[first:stop] = torch.bmm(hot[torch.from_numpy(tree.parents[first:stop])].transpose(1, 2), hot[first:stop])
     for tensor in (counts.root, counts.edges, counts.leaves):
         tensor /= len(data)
-    circuit = Circuit(tree, torch.full((states,), 1 / states), torch.full((n, states, states), 1 / states), torch.full((n, values, states), 1 / values))
+    even = (torch.full((states,), 1 / states), torch.full((n, states, states), 1 / states), torch.full((n, values, states), 1 / values))
+    circuit = Circuit(tree, *even)
     learner = Learner(circuit, counts, samples or len(data), smoothing or Smoothing())
     soft = Smoothing(edges=learner.samples / 8, leaves=learner.samples / 32, uniform=learner.smoothing.uniform)
     final, learner.smoothing = learner.smoothing, soft

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class Tree:
     def levels(self) -> list[tuple[int, int]]:
         """(first node, node after the last) of every depth."""
         edges = np.searchsorted(self.depths, np.arange(self.depths[-1] + 2))
-        return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [(int(a), int(b)) for a, b in pairwise(edges)]
 
     @cached_property
     def children(self) -> list[list[int]]:

@@ -215,7 +215,7 @@ class SequentialDecoder:
 
 
 class RowEncoder:
-    """ANS encoder for symbols of which each has a table of its own: integer counts that sum to 2**24. About 50 ns a symbol for tables of 2 or 3 entries."""
+    """ANS encoder for symbols that have a table each: integer counts that sum to 2**24. About 50 ns a symbol for tables of 2 or 3 entries."""
 
     def __init__(self) -> None:
         self._pushes: list[tuple[Symbols, NDArray[np.float64]]] = []

@@ -73,7 +73,10 @@ def _jpeg_xl(effort: int) -> tuple[Callable[[Images], bytes], Callable[[bytes], 
 
 
 def _jpeg_2000() -> tuple[Callable[[Images], bytes], Callable[[bytes], Images]]:
-    return (lambda image: bytes(_codecs().jpeg2k_encode(image, reversible=True, codecformat="j2k", level=0))), lambda blob: np.asarray(_codecs().jpeg2k_decode(blob))
+    def pack(image: Images) -> bytes:
+        return bytes(_codecs().jpeg2k_encode(image, reversible=True, codecformat="j2k", level=0))
+
+    return pack, lambda blob: np.asarray(_codecs().jpeg2k_decode(blob))
 
 
 PEERS: dict[str, ArrayPeer] = {

@@ -25,11 +25,14 @@ from latentpress.eval.figures import FOLDER, environment, write_figures
 from latentpress.eval.readme import table, write_block
 from latentpress.formats.array import read_array
 
-SETS = {"mnist": ("mnist/t10k-images-idx3-ubyte.xz", "circuit-mnist"), "fashion-mnist": ("fashion-mnist/t10k-images-idx3-ubyte.xz", "circuit-fashion")}
+FILE = "t10k-images-idx3-ubyte.xz"
+SETS = {"mnist": (f"mnist/{FILE}", "circuit-mnist"), "fashion-mnist": (f"fashion-mnist/{FILE}", "circuit-fashion")}
 PER = 10_000
 
 
-def measured(name: str, images: NDArray[np.uint8], encode: Callable[[], list[bytes]], decode: Callable[[list[bytes]], NDArray[Any]], model: int) -> dict[str, Any]:
+def measured(
+    name: str, images: NDArray[np.uint8], encode: Callable[[], list[bytes]], decode: Callable[[list[bytes]], NDArray[Any]], model: int
+) -> dict[str, Any]:
     """One row. model: bytes of the weights. Raises LatentpressError where a coder is not lossless."""
     start = time.perf_counter()
     files = encode()
@@ -62,7 +65,8 @@ def rows_of(images: NDArray[np.uint8], preset: str, peers: Sequence[str], thread
 def block(figures: Mapping[str, Any]) -> str:
     """The README's table."""
     header = ["set, codec", "bits a dimension", "with the model's bytes", "encode, s per 10,000", "decode, s per 10,000"]
-    lines = [[f"{name}, {r['codec']}", f"{r['bpd']:.3f}", f"{r['bpd_with_model']:.3f}" if r["model_bytes"] else "", f"{r['encode_s']:.1f}", f"{r['decode_s']:.1f}"]
+    lines = [[f"{name}, {r['codec']}", f"{r['bpd']:.3f}", f"{r['bpd_with_model']:.3f}" if r["model_bytes"] else "",
+              f"{r['encode_s']:.1f}", f"{r['decode_s']:.1f}"]
              for name, rows in figures["sets"].items() for r in rows]  # fmt: skip
     about = f"{figures['samples']} test images a set, {figures['threads']} threads; bytes on disk, every file decoded and compared."
     return f"{table(header, lines)}\n\n{about}"
@@ -79,7 +83,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         sets[name] = rows_of(images, preset, arguments.peers, arguments.threads)
         for row in sets[name]:
             print(name, row, flush=True)
-    figures = {"command": arguments.command, "samples": arguments.samples, "threads": arguments.threads, "sets": sets, "peers": versions()} | environment()
+    about = {"command": arguments.command, "samples": arguments.samples, "threads": arguments.threads}
+    figures = about | {"sets": sets, "peers": versions()} | environment()
     write_figures(arguments.figures, figures)
     if arguments.readme:
         write_block(arguments.readme, "lossless-arrays", block(figures))

@@ -235,7 +235,7 @@ def decode_samples(source: str | PathLike[str] | bytes, start: int, stop: int, *
 
 def _opened(source: str | PathLike[str] | bytes) -> BinaryIO:
     try:
-        return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+        return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
     except OSError as error:
         raise InputError(f"{source!s}: cannot be read ({error.strerror or error})") from error
 

@@ -273,7 +273,8 @@ def codecs(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("preset", "domain", "parameters", "enc", "dec", "weights", "licence", caption="enc, dec: thousand multiplications a pixel, or a sample of an array")
+    unit = "enc, dec: thousand multiplications a pixel, or a sample of an array"
+    table = Table("preset", "domain", "parameters", "enc", "dec", "weights", "licence", caption=unit)
     table.columns[0].no_wrap = True
     for row in rows:
         macs = row.get("macs_per_pixel") or row.get("macs_per_sample") or {}

@@ -3,7 +3,7 @@
     python -m latentpress.train.circuit --data mydata.npy -o mypreset --states 64 --minutes 40
     python -m latentpress.train.circuit --data train-images-idx3-ubyte.xz -o circuit-mnist --states 64 --epochs 6 --threads 2
 
-The run is resumed when its checkpoint is there (`--run`). With --epochs, seeds and data fix every number on a machine; --minutes ends in time instead.
+The run is resumed when its checkpoint is there (`--run`). With --epochs, seed and data fix every number on a machine; --minutes ends in time.
 The last part of the data (--validation) is held out: it is for choosing settings, never the test set.
 """
 
@@ -66,8 +66,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for f in fields(CircuitConfig):
         names = ["-o", "--output"] if f.name == "output" else [f"--{f.name.replace('_', '-')}"]
-        required = f.name in ("data", "output")
-        parser.add_argument(*names, dest=f.name, type=type(f.default) if not required else str, required=required, default=None if required else f.default)
+        if f.name in ("data", "output"):
+            parser.add_argument(*names, dest=f.name, required=True)
+        else:
+            parser.add_argument(*names, dest=f.name, type=type(f.default), default=f.default)
     print(train_circuit(CircuitConfig(**vars(parser.parse_args(arguments)))))
 
 

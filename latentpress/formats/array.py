@@ -109,7 +109,8 @@ def _folder(path: Path) -> Signal:
     images = [read_image(f).data for f in files]
     for file, image in zip(files, images, strict=True):
         if image.shape != images[0].shape or image.dtype != images[0].dtype:
-            raise InputError(f"{file}: {image.dtype}{image.shape}, {files[0].name} is {images[0].dtype}{images[0].shape}; images of one size expected")
+            first = f"{files[0].name} is {images[0].dtype}{images[0].shape}"
+            raise InputError(f"{file}: {image.dtype}{image.shape}, {first}; images of one size expected")
     data = np.stack(images)
     return array_signal(data[..., 0] if data.shape[3] == 1 else data, str(path), {"array": {"files": [f.name for f in files]}})
 

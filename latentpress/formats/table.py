@@ -14,7 +14,6 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,12 +180,13 @@ def checked_table(table: Any, columns: int) -> dict[str, Any]:
     """The description of a table as it stands in a file, or that of a plain array. Raises FormatError for one that was not written here."""
     if table is None:
         return {"kind": "plain", "columns": [{"name": f"column {i + 1}", "type": "integer"} for i in range(columns)]}
-    types = {"integer", "category", "string", "large_string", "bool", *_ARROW_INTEGERS}
+    texts = {"category", "string", "large_string"}
+    types = {"integer", "bool", *texts, *_ARROW_INTEGERS}
 
     def column_fits(c: Any) -> bool:
         return (
             isinstance(c, dict) and isinstance(c.get("name"), str) and c.get("type") in types and isinstance(c.get("categories", []), list)
-            and all(isinstance(v, str) for v in c.get("categories", [])) and ("categories" in c) == (c["type"] in ("category", "string", "large_string"))
+            and all(isinstance(v, str) for v in c.get("categories", [])) and ("categories" in c) == (c["type"] in texts)
             and c.get("index", "int32") in _ARROW_INTEGERS and isinstance(c.get("ordered", False), bool) and ("index" in c) == ("ordered" in c)
         )  # fmt: skip
 

@@ -77,7 +77,9 @@ def test_any_integers_come_back(data: st.DataObject, codec: Circuit) -> None:
     assert codec.recode(again, codec.symbols(again)) == again
 
 
-@pytest.mark.parametrize(("low", "digits", "values", "dtype"), [(-300, 2, 30, np.int16), (10**12, 3, 10, np.int64), (-5, 8, 2, np.int8), (0, 4, 256, np.uint32)])
+@pytest.mark.parametrize(
+    ("low", "digits", "values", "dtype"), [(-300, 2, 30, np.int16), (10**12, 3, 10, np.int64), (-5, 8, 2, np.int8), (0, 4, 256, np.uint32)]
+)
 def test_wide_columns_are_coded_in_digits(tmp_path: Path, low: int, digits: int, values: int, dtype: type) -> None:
     codec = Circuit.from_preset(write(tmp_path / "wide", 3, low=low, digits=digits, values=values), "wide")
     edges = [low, low + 1, low + values**digits - 1, low + values**digits, low - 1]
@@ -137,7 +139,8 @@ def test_threads_do_not_matter(codec: Circuit) -> None:
 
 def test_what_it_cannot_keep_is_refused_in_one_line(codec: Circuit, preset: Path) -> None:
     bad = [
-        Signal(data=np.zeros((5, 12), np.float32), dims=("sample", "variable")), Signal(data=np.zeros((5, 12), np.uint64), dims=("sample", "variable")),
+        Signal(data=np.zeros((5, 12), np.float32), dims=("sample", "variable")),
+        Signal(data=np.zeros((5, 12), np.uint64), dims=("sample", "variable")),
         Signal(data=np.zeros((5, 11), np.uint8), dims=("sample", "variable")), Signal(data=np.zeros((5, 3, 5), np.uint8), dims=("sample", "y", "x")),
         Signal(data=np.zeros((5, 12), np.uint8), dims=("y", "x")),
     ]  # fmt: skip
@@ -165,7 +168,9 @@ def test_a_block_that_decodes_to_anything_else_is_found(codec: Circuit) -> None:
         codec.decode(bad)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"block": 0}, {"block": 1 << 30}, {"block": 16, "other": 1}, {"block": 16, "empty": 2}, {"block": 16, "empty": 1}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"block": 0}, {"block": 1 << 30}, {"block": 16, "other": 1}, {"block": 16, "empty": 2}, {"block": 16, "empty": 1}]
+)
 def test_headers_that_do_not_fit_are_refused(codec: Circuit, parameters: dict[str, int]) -> None:
     encoded = dataclasses.replace(codec.encode(samples(rows(5)), QUALITY), parameters=parameters)
     with pytest.raises(FormatError, match="do not fit"):

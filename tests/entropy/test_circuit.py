@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -115,7 +117,7 @@ def test_information_and_tree_find_a_chain() -> None:
     assert information[chain[0], chain[1]] == pytest.approx(_information(data[:, chain[0]], data[:, chain[1]]), rel=1e-3)
     tree = chow_liu(information)
     edges = {frozenset((int(tree.variables[k]), int(tree.variables[tree.parents[k]]))) for k in range(1, 7)}
-    assert edges == {frozenset((int(a), int(b))) for a, b in zip(chain[:-1], chain[1:], strict=True)}
+    assert edges == {frozenset((int(a), int(b))) for a, b in pairwise(chain)}
     assert int(tree.variables[0]) == chain[3] and tree.depths[-1] == 3  # rooted in the middle
 
 
@@ -164,11 +166,12 @@ def test_expected_counts_are_those_of_the_joint_table() -> None:
 def test_full_batches_climb(basis: int) -> None:
     data = random_circuit(8, 6, 3, 7, peak=6).sample(1500, seed=0)
     information = pairwise_information(data, 6)
-    learner = start(chow_liu(information), data, information, states=4, values=6, basis=basis, smoothing=Smoothing(edges=1e-3, leaves=1e-3, uniform=1e-3))
+    little = Smoothing(edges=1e-3, leaves=1e-3, uniform=1e-3)
+    learner = start(chow_liu(information), data, information, states=4, values=6, basis=basis, smoothing=little)
     nodes = learner.circuit.nodes_first(data)
     path = [learner.step(nodes, 1.0, part=400) for _ in range(25)]
     assert path[-1] > path[1] + 0.01
-    assert all(b > a - 1e-3 for a, b in zip(path[1:-1], path[2:], strict=True))
+    assert all(b > a - 1e-3 for a, b in pairwise(path[1:]))
     circuit = learner.circuit
     for table, axis in ((circuit.root, 0), (circuit.transitions[1:], 2), (circuit.leaves, 1)):
         torch.testing.assert_close(table.sum(axis), torch.ones_like(table.sum(axis)), atol=1e-4, rtol=0)

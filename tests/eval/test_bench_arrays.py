@@ -40,7 +40,8 @@ def test_a_run_writes_figures_and_the_table(tmp_path: Path) -> None:
     (folder / "t10k-images-idx3-ubyte.xz").write_bytes(lzma.compress(head + IMAGES.tobytes()))
     readme = tmp_path / "README.md"
     readme.write_text("<!-- figures:lossless-arrays -->\n<!-- /figures:lossless-arrays -->\n")
-    argv = ["--data", str(tmp_path), "--sets", "mnist", "--peers", "png", "xz", "--figures", str(tmp_path / "f.json"), "--readme", str(readme), "--threads", "1"]
+    argv = ["--data", str(tmp_path), "--sets", "mnist", "--peers", "png", "xz", "--threads", "1"]
+    argv += ["--figures", str(tmp_path / "f.json"), "--readme", str(readme)]
     patched = {"mnist": ("mnist/t10k-images-idx3-ubyte.xz", "no such preset")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_arrays, "SETS", patched)

@@ -78,7 +78,7 @@ def test_folders_of_png_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"d\.png.*one size"):
         read_array(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no .png"):
+    with pytest.raises(InputError, match=r"no \.png"):
         read_array(tmp_path / "empty")
 
 
