@@ -263,7 +263,8 @@ class Circuit(Codec):
         edges = 2 * (c.tree.size - 1) * c.states**2
         return {
             "parameters": int((c.transitions[1:] > 0).sum()) + c.leaves.size, "weight_bytes": self.weight_bytes,
-            "licence": self.description.get("licence", ""), "sample_shape": self.sample_shape, "states": c.states, "macs_per_sample": {"encode": edges, "decode": edges},
+            "licence": self.description.get("licence", ""), "sample_shape": self.sample_shape, "states": c.states,
+            "macs_per_sample": {"encode": edges, "decode": edges},
             "paper": "Liu, Mandt, Van den Broeck 2022, Lossless compression with probabilistic circuits",
         }  # fmt: skip
 

@@ -81,7 +81,8 @@ def add_statistics(circuit: Circuit, nodes: Tensor, out: Statistics) -> Tensor:
 class Learner:
     """A circuit in training. basis [values, B] (columns sum to one) and mixing [n, B, M] (sum to one over B), or None for free leaves.
 
-    counts: running statistics, samples: how many samples the pseudocounts are measured against
+    counts: running statistics, samples: how many samples the pseudocounts are measured against; kept: bool [n, M, M], transitions that may be
+    more than zero (all of them where None)
     """
 
     circuit: Circuit
@@ -91,6 +92,7 @@ class Learner:
     basis: Tensor | None = None
     mixing: Tensor | None = None
     batch_counts: Statistics | None = None
+    kept: Tensor | None = None
 
     def step(self, nodes: Tensor, rate: float, part: int = 256) -> float:
         """One batch, int64 [n, b] in node order, worked in parts. Returns the mean log-likelihood (nats) before the step."""
@@ -117,6 +119,8 @@ class Learner:
         common = common / common.sum(2, keepdim=True).clamp(min=TINY)
         torch.add(self.counts.edges, common, alpha=s.edges / n, out=c.transitions)
         c.transitions += 0.01 * s.edges / n / c.states
+        if self.kept is not None:
+            c.transitions *= self.kept
         c.transitions /= c.transitions.sum(2, keepdim=True)
         if self.basis is None or self.mixing is None:
             c.leaves = self._free_leaves()

@@ -29,6 +29,7 @@ from latentpress.codecs.circuit import Columns
 from latentpress.codecs.presets import write_preset
 from latentpress.entropy.circuit import Circuit
 from latentpress.entropy.circuit_em import Learner, Smoothing, Statistics, start
+from latentpress.entropy.circuit_grow import grow, prune
 from latentpress.entropy.circuit_pack import pack
 from latentpress.entropy.circuit_tree import Tree, binned, chow_liu, pairwise_information
 from latentpress.errors import InputError
@@ -36,9 +37,16 @@ from latentpress.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitConfig:
-    """data: file or folder of samples; output: preset folder. basis: leaf distributions that all variables share, 0 for tables of their own,
-    -1 for 48 with images and 0 with rows.
-    first_rate, last_rate: part of the running statistics that a batch replaces. shift: images move by up to so many pixels at random."""
+    """What a run is made of.
+
+    data, output   file or folder of samples; preset folder
+    states, basis  M; leaf distributions that all variables share, 0 for tables of their own, -1 for 48 with images and 0 with rows
+    epochs or minutes  where it ends
+    first_rate, last_rate  part of the running statistics that a batch replaces, falling geometrically
+    shift          images move by up to so many pixels at random
+    stages, noise, keep  training begins with states / 2**(stages - 1) and doubles them at even parts of its length, the copies shaken by `noise`;
+                   at the end of every stage a part `keep` of the transitions is kept
+    """
 
     data: str
     output: str
@@ -55,6 +63,9 @@ class CircuitConfig:
     uniform: float = 0.01
     validation: int = 2000
     shift: int = 0
+    stages: int = 1
+    noise: float = 0.2
+    keep: float = 1.0
     seed: int = 1
     threads: int = 1
     save_minutes: float = 3.0
@@ -131,8 +142,10 @@ class _Run:
         sample = self.data[generator.permutation(len(self.data))[: max(c.structure_samples, c.cluster_samples)]]
         information = pairwise_information(binned(sample[: c.structure_samples], 5), 5)
         tree = chow_liu(information)
-        learner = start(tree, sample[: c.cluster_samples], information, states=c.states, values=self.samples.columns.values, basis=self.basis,
-                        smoothing=self._smoothing(), seed=c.seed, samples=len(self.data))  # fmt: skip
+        if c.stages < 1 or c.states % (1 << c.stages - 1):
+            raise InputError(f"{c.states} states cannot be reached by doubling {c.stages - 1} times")
+        learner = start(tree, sample[: c.cluster_samples], information, states=c.states >> c.stages - 1,
+                        values=self.samples.columns.values, basis=self.basis, smoothing=self._smoothing(), seed=c.seed, samples=len(self.data))  # fmt: skip
         self._log({"started": True, "levels": len(tree.levels), "held_out": self._held_out(learner)})
         return learner
 
@@ -153,7 +166,7 @@ class _Run:
         self.done, self.elapsed = saved["done"], saved["elapsed"]
         circuit = Circuit(Tree(t["parents"].numpy(), t["variables"].numpy()), t["root"], t["transitions"], t["leaves"])
         counts = Statistics(t["counts_root"], t["counts_edges"], t["counts_leaves"])
-        return Learner(circuit, counts, len(self.data), self._smoothing(), t.get("basis"), t.get("mixing"))
+        return Learner(circuit, counts, len(self.data), self._smoothing(), t.get("basis"), t.get("mixing"), kept=t.get("kept"))
 
     def save(self) -> None:
         from safetensors.torch import save_file
@@ -165,6 +178,8 @@ class _Run:
                    "counts_leaves": learner.counts.leaves}  # fmt: skip
         if learner.basis is not None and learner.mixing is not None:
             tensors |= {"basis": learner.basis, "mixing": learner.mixing}
+        if learner.kept is not None:
+            tensors["kept"] = learner.kept
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {"config": {k: v for k, v in asdict(self.config).items() if k in _SAME}, "done": self.done, "elapsed": self.seconds}
         partial = self.path.with_suffix(".partial")
@@ -192,6 +207,7 @@ class _Run:
         saved = time.monotonic()
         total = count = 0.0
         while (progress := self.progress) < until:
+            self._change_stage(progress)
             rate = c.last_rate * (c.first_rate / c.last_rate) ** (1 - progress)  # geometric
             total += self.learner.step(self._batch(self.done), rate)
             count += 1
@@ -203,6 +219,15 @@ class _Run:
                 self._log({"epoch": self.done / self.per_epoch, "train": self._bits(total / count), "held_out": self._held_out(self.learner)})
                 total = count = 0.0
         self.save()
+
+    def _change_stage(self, progress: float) -> None:
+        c = self.config
+        left = c.stages - 1 - int(progress * c.stages)  # doublings to come in later stages
+        while self.learner.circuit.states < c.states >> max(left, 0):
+            if c.keep < 1:
+                prune(self.learner, c.keep)
+            grow(self.learner, c.noise, c.seed + self.learner.circuit.states)
+            self._log({"states": self.learner.circuit.states, "held_out": self._held_out(self.learner)})
 
     def _batch(self, step: int) -> Tensor:
         """int64 [n, batch] in node order; the same for the same step."""
@@ -227,6 +252,8 @@ class _Run:
 
     def freeze(self) -> Path:
         """The preset folder; keeps the run's files."""
+        if self.config.keep < 1:
+            prune(self.learner, self.config.keep)
         learner, columns, output = self.learner, self.samples.columns, Path(self.config.output)
         weights = pack(learner.circuit, bits=12, basis=learner.basis, mixing=learner.mixing)
         weights |= {"low": columns.low, "digits": columns.digits.astype(np.uint8)}
@@ -241,7 +268,7 @@ class _Run:
 
 
 # settings that a resumed run must share with the checkpoint
-_SAME = ("states", "basis", "batch", "validation", "shift", "seed", "structure_samples", "cluster_samples")
+_SAME = ("states", "basis", "batch", "validation", "shift", "seed", "stages", "noise", "keep", "structure_samples", "cluster_samples")
 
 
 def _shifted(rows: NDArray[Any], shape: tuple[int, ...], reach: int, generator: np.random.Generator) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from latentpress.entropy.circuit_pack import pack
 from latentpress.errors import ChecksumError, FormatError, InputError, LatentpressError, UnsupportedError
 from latentpress.inspect import symbols_sha256
 from tests.circuits import random_circuit, register_circuit
+from tests.helpers import python
 from tests.hostile import mutations, time_limit
 
 QUALITY = Target(quality=50)
@@ -218,3 +219,30 @@ def test_wrong_weights_do_not_load(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no weights of a circuit"):
         Circuit.from_parts(dataclasses.replace(preset, weights={}))
     assert registry.load_codec(folder).describe()["parameters"] > 0
+
+
+FRESH = """
+import sys, hashlib, torch
+sys.path.append(sys.argv[3])
+import pytest
+from tests.circuits import register_circuit
+register_circuit(pytest.MonkeyPatch())
+torch.set_num_threads(int(sys.argv[2]))
+from latentpress import api, container
+from latentpress.inspect import symbols_sha256
+blob = open(sys.argv[1], "rb").read()
+file = container.read(blob)
+codec = api.codec_of(file.encoded, model=file.metadata["model"])
+print(symbols_sha256(blob), codec.recode(file.encoded, codec.symbols(file.encoded)) == file.encoded, torch.backends.cpu.get_cpu_capability())
+"""
+
+
+@pytest.mark.parametrize("environment", [{}, {"ATEN_CPU_CAPABILITY": "default"}, {"MKL_CBWR": "COMPATIBLE"}], ids=lambda e: "-".join(e) or "plain")
+def test_other_instruction_sets_in_a_fresh_process_do_not_matter(environment: dict[str, str], tmp_path: Path) -> None:
+    preset = write(tmp_path / "big", 40, values=60, states=24, block=64)
+    path = tmp_path / "file.lpz"
+    path.write_bytes(api.encode(rows(150, 40, 60), codec=preset, embed_model=True))
+    root = str(Path(__file__).parent.parent.parent)
+    words = python(FRESH, str(path), "2", root, env=environment, check=True).stdout.decode().split()
+    assert words[:2] == [symbols_sha256(path.read_bytes()), "True"]
+    assert "ATEN_CPU_CAPABILITY" not in environment or words[2] in ("DEFAULT", "NO")

@@ -104,3 +104,16 @@ def test_shifts_move_images_and_repeat_the_border() -> None:
     allowed = [np.pad(first, 1, mode="edge")[a : a + 3, b : b + 3] for a in range(3) for b in range(3)]
     found = {next(i for i, a in enumerate(allowed) if (a == m).all()) for m in moved[:50]}
     assert len(found) > 5
+
+
+def test_stages_double_the_states_and_prune(config: CircuitConfig) -> None:
+    staged = dataclasses.replace(config, states=12, stages=3, keep=0.6, epochs=3)
+    run = _Run(staged, _load(staged))
+    assert run.learner.circuit.states == 3
+    run.go()
+    assert run.learner.circuit.states == 12 and run.learner.kept is not None
+    again = _Run(staged, _load(staged))  # from the checkpoint
+    assert again.learner.kept is not None and torch.equal(again.learner.kept, run.learner.kept)
+    with pytest.raises(InputError, match="doubling"):
+        odd = dataclasses.replace(staged, states=10, run=config.output + "-odd")
+        _Run(odd, _load(odd))
