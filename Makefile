@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: bench-photos-lossless equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder
+.PHONY: bench-photos-lossless equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -89,6 +89,9 @@ bench-speed: peers-env
 bench-speed-default: env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --effort 2 --alone --no-scaling --repeats 3 --images kodim05 kodim19 kodim23 \
 		--figures eval/figures/speed-default.json $(BENCH)
+
+bench-lossless: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_arrays --readme README.md $(BENCH)
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

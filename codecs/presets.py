@@ -40,14 +40,41 @@ def read_description(directory: Path) -> dict[str, Any]:
 
 
 def read_preset(directory: Path, name: str) -> Preset:
+    path = directory / WEIGHTS
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: unreadable weights ({error}); install the preset again") from error
+    return _preset(name, read_description(directory), blob, str(path))
+
+
+def _preset(name: str, description: Mapping[str, Any], blob: bytes, where: str) -> Preset:
     from safetensors.numpy import load
 
     try:
-        blob = (directory / WEIGHTS).read_bytes()
         weights = load(blob)
     except Exception as error:  # safetensors raises types of its own
-        raise FormatError(f"{directory / WEIGHTS}: unreadable weights ({error}); install the preset again") from error
-    return Preset(name=name, description=read_description(directory), weights=weights, digest=hashlib.sha256(blob).digest()[:8])
+        raise FormatError(f"{where}: unreadable weights ({error}); install the preset again") from error
+    return Preset(name=name, description=description, weights=weights, digest=hashlib.sha256(blob).digest()[:8])
+
+
+def embedded(directory: Path) -> bytes:
+    """A preset as one run of bytes, to travel inside a file: 4 bytes of length (little-endian), what decoding needs of preset.json, the weights."""
+    description = {k: v for k, v in read_description(directory).items() if k not in ("provenance", "table")}
+    text = json.dumps(description, sort_keys=True, separators=(",", ":")).encode()
+    return len(text).to_bytes(4, "little") + text + (directory / WEIGHTS).read_bytes()
+
+
+def extracted(blob: bytes, name: str) -> Preset:
+    """The inverse. Raises FormatError."""
+    size = int.from_bytes(blob[:4], "little")
+    try:
+        description = json.loads(blob[4 : 4 + size])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"metadata chunk 'model': no description ({error})") from error
+    if not isinstance(description, dict) or not isinstance(description.get("codec"), str):
+        raise FormatError("metadata chunk 'model': the field 'codec' is missing")
+    return _preset(name, description, blob[4 + size :], "metadata chunk 'model'")
 
 
 def write_preset(directory: Path, description: Mapping[str, Any], weights: Mapping[str, NDArray[Any]]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from latentpress.codecs.base import Codec
-from latentpress.codecs.presets import DESCRIPTION, read_description
+from latentpress.codecs.presets import DESCRIPTION, extracted, read_description
 from latentpress.errors import MissingPresetError, UnsupportedError
 
 DEFAULTS = {"image": "walloc-rgb"}
@@ -113,6 +113,26 @@ def _load_class(point: EntryPoint) -> Any:
         return point.load()
     except (ImportError, AttributeError) as error:
         raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
+
+
+def load_embedded(blob: bytes, name: str) -> Codec:
+    """The codec whose weights travel inside a file. Raises FormatError, UnsupportedError for codecs that do not travel."""
+    preset = extracted(blob, name)
+    points = codec_entry_points()
+    cls: Any = points[preset.description["codec"]].load() if preset.description["codec"] in points else None
+    if not hasattr(cls, "from_parts"):
+        raise UnsupportedError(f"the file brings weights of the codec {preset.description['codec']!r}, which does not travel inside files")
+    return cls.from_parts(preset)  # type: ignore[no-any-return]
+
+
+def directory_of(name: str | Path) -> Path:
+    """The folder of a preset, by name or path. Raises MissingPresetError."""
+    path = Path(name)
+    if os.path.isfile(path / DESCRIPTION):
+        return path.resolve()
+    if str(name) in preset_directories():
+        return preset_directories()[str(name)]
+    raise MissingPresetError(f"{name}: no preset folder of this name")
 
 
 def _load_directory(directory: Path, name: str) -> Codec:

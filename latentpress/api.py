@@ -9,24 +9,28 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentpress import container
 from latentpress.codecs.base import Codec, Encoded, Signal, Target
-from latentpress.codecs.registry import DEFAULTS, LOSSLESS, load_codec, load_installed
+from latentpress.codecs.presets import embedded
+from latentpress.codecs.registry import DEFAULTS, LOSSLESS, directory_of, load_codec, load_embedded, load_installed
 from latentpress.container import Limits
 from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
 from latentpress.formats.alpha import merge_alpha, split_alpha
+from latentpress.formats.array import array_bytes, array_metadata_bytes, array_metadata_of, array_of, array_signal, read_array, write_folder
 from latentpress.formats.image import DIMS, image_bytes, read_image, warn_of_lost_metadata
+from latentpress.formats.table import with_known_categories
 
 Source = NDArray[Any] | Signal | str | PathLike[str] | bytes
 DEFAULT_QUALITY = 50.0
@@ -42,6 +46,7 @@ _PLAIN = ("text", "dpi")
 def encode(
     source: Source, *, codec: str | PathLike[str] | Codec | None = None, quality: float | None = None, bpp: float | None = None,
     psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT, lossless: bool = False,
+    embed_model: bool = False,
 ) -> bytes:  # fmt: skip
     """Encode to the bytes of an .lpz file.
 
@@ -51,14 +56,22 @@ def encode(
     effort   0 to 9: rate bought with encoder time. 0 and 1 round what analysis gives, 2 (the default) corrects it once by what
              decoding would give, 3 to 9 refine the latents by gradient
     lossless every sample comes back as it was: codec is then a lossless one (default grid-rgb), and there is nothing to aim for
+    embed_model  the weights travel inside the file, so that it decodes anywhere: for circuits
+    With an array codec (circuit-mnist) source is an array [sample, ...] of integers, the path of a .npy, .npz, idx, .csv or .parquet file or of
+    a folder of PNG files.
     Raises InputError, UnsupportedError, MissingPresetError.
     """
     if not 0 <= effort <= 9:
         raise InputError(f"effort {effort}: expected 0 to 9")
-    signal = as_signal(source)
     coder = _ready(codec or (LOSSLESS if lossless else DEFAULTS)["image"])
     if lossless:
         _refuse_losses(coder, quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
+    if coder.domain == "array":
+        target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
+        return _encode_array(coder, as_samples(source), target, effort, _folder_of(codec) if embed_model else None)
+    if embed_model:
+        raise UnsupportedError(f"{coder.name}: only circuits travel inside a file; leave --embed-model out")
+    signal = as_signal(source)
     colour, alpha = split_alpha(signal)
     metadata = _metadata_chunks(signal.meta) | ({"alpha": alpha} if alpha else {})
     if bpp is not None:
@@ -83,6 +96,21 @@ def _refuse_losses(coder: Codec, **targets: float | None) -> None:
 
 def _ready(codec: str | PathLike[str] | Codec) -> Codec:
     return codec if isinstance(codec, Codec) else load_codec(os.fspath(codec))
+
+
+def _folder_of(codec: str | PathLike[str] | Codec | None) -> Path:
+    if codec is None or isinstance(codec, Codec):
+        raise InputError("a model that travels inside the file is given by the name or the folder of its preset")
+    return directory_of(os.fspath(codec))
+
+
+def _encode_array(coder: Codec, signal: Signal, target: Target, effort: int, model: Path | None) -> bytes:
+    table = getattr(coder, "description", {}).get("table")
+    if table:
+        signal = with_known_categories(signal, table)
+    about = signal.meta.get("array")
+    metadata = ({"array": array_metadata_bytes(about)} if about else {}) | ({"model": embedded(model)} if model else {})
+    return container.write(coder.encode(signal, target, effort=effort), metadata=metadata)
 
 
 def _one_target(**given: Any) -> Target:
@@ -121,6 +149,15 @@ def as_signal(source: Source) -> Signal:
     return read_image(Path(source))
 
 
+def as_samples(source: Source) -> Signal:
+    """An array of samples, whose first axis counts them, from whatever `encode` takes. Raises InputError."""
+    if isinstance(source, Signal):
+        return source
+    if isinstance(source, np.ndarray):
+        return array_signal(source)
+    return array_of(source, "input", "") if isinstance(source, bytes) else read_array(Path(source))
+
+
 def _metadata_chunks(meta: Mapping[str, Any]) -> dict[str, bytes]:
     chunks = {k: bytes(meta[k]) for k in _BINARY if meta.get(k)}
     plain = {k: meta[k] for k in _PLAIN if k in meta}
@@ -140,7 +177,7 @@ def decode(
     Raises FormatError, ChecksumError, LimitError, MissingPresetError.
     """
     file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
-    signal = codec_of(file.encoded, partial=partial, codec=codec).decode(file.encoded)
+    signal = codec_of(file.encoded, partial=partial, codec=codec, model=file.metadata.get("model")).decode(file.encoded)
     meta = metadata_of(file.metadata)
     if file.damage:
         meta["damage"] = file.damage
@@ -157,12 +194,18 @@ def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
         raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
 
 
-def codec_of(encoded: Encoded, *, partial: bool = False, codec: str | PathLike[str] | Codec | None = None) -> Codec:
-    """The codec that made `encoded`: the one given, else the installed one of its name. A file alone can make nobody load a folder.
+def codec_of(
+    encoded: Encoded, *, partial: bool = False, codec: str | PathLike[str] | Codec | None = None, model: bytes | None = None
+) -> Codec:
+    """The codec that made `encoded`: the one given, else the one whose weights travel in its file (`model`), else the installed one of its name.
 
-    Raises MissingPresetError when it is not installed or its weights are others, FormatError when chunks are missing.
+    A file alone can make nobody load a folder. Raises MissingPresetError when it is not installed or its weights are others, FormatError when
+    chunks are missing.
     """
-    coder = _installed(encoded.codec) if codec is None else _ready(codec)
+    if codec is not None:
+        coder = _ready(codec)
+    else:
+        coder = _installed(encoded.codec) if model is None else load_embedded(model, encoded.codec)
     if coder.digest != encoded.digest or (not coder.digest and coder.name != encoded.codec):
         raise MissingPresetError(
             f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; {'installed are' if codec is None else 'given were'} "
@@ -182,7 +225,9 @@ def _installed(name: str) -> Codec:
 
 def metadata_of(chunks: Mapping[str, bytes]) -> dict[str, Any]:
     """Metadata chunks of a file as `Signal.meta`, without alpha. Raises FormatError for a damaged chunk `text`."""
-    meta: dict[str, Any] = {k: v for k, v in chunks.items() if k not in ("alpha", "text")}
+    meta: dict[str, Any] = {k: v for k, v in chunks.items() if k not in ("alpha", "text", "array", "model")}
+    if "array" in chunks:
+        meta["array"] = array_metadata_of(chunks["array"])
     return meta | _plain_metadata(chunks["text"]) if "text" in chunks else meta
 
 
@@ -209,6 +254,34 @@ def open_latents(
     return codec_of(encoded, codec=codec).latents(encoded)
 
 
+def decode_samples(source: str | PathLike[str] | bytes, start: int, stop: int, *, limits: Limits | None = None) -> NDArray[Any]:
+    """Samples start to stop of a file of samples, [stop - start, ...]: only their blocks are read and decoded.
+
+    Raises InputError for a range outside the file or a file without samples; else as `decode`.
+    """
+    limits = limits or Limits()
+    with _opened(source) as file:
+        header = container.read_header(file.read(container.HEADER_MAX), limits=limits)
+        encoded = Encoded(codec=header.codec, digest=header.digest, shape=header.shape, dtype=header.dtype, dims=header.dims,
+                          parameters=header.parameters, chunks=())  # fmt: skip
+        model = container.read_metadata(file, limits=limits).get("model") if header.metadata_chunks else None
+        codec: Any = codec_of(encoded, partial=True, model=model)
+        if not hasattr(codec, "decode_samples"):
+            raise InputError(f"a file of {header.codec}: only files of samples can be read in part")
+        count = 0 if "empty" in header.parameters else header.shape[0]
+        if not 0 <= start <= stop <= count:
+            raise InputError(f"samples {start} to {stop}: the file holds {count}")
+        chunks = tuple(container.read_chunk(file, (block,), limits=limits) for block in codec.blocks_of(encoded, start, stop))
+    return codec.decode_samples(dataclasses.replace(encoded, chunks=chunks), start, stop)  # type: ignore[no-any-return]
+
+
+def _opened(source: str | PathLike[str] | bytes) -> BinaryIO:
+    try:
+        return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+    except OSError as error:
+        raise InputError(f"{source!s}: cannot be read ({error.strerror or error})") from error
+
+
 # ---- files
 
 
@@ -224,20 +297,23 @@ def decode_file(
     source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None,
     codec: str | PathLike[str] | Codec | None = None,
 ) -> Signal:  # fmt: skip
-    """Decode an .lpz file to an image file or .npy, atomically."""
+    """Decode an .lpz file to an image file or .npy, atomically; samples to an array file or a table, or to a new folder of PNG files (no suffix)."""
     _refuse_existing(Path(target), overwrite)
     signal = decode(source, partial=partial, limits=limits, codec=codec)
+    if signal.dims[:1] == ("sample",) and not Path(target).suffix:
+        write_folder(signal, Path(target))
+        return signal
     container.write_file(Path(target), signal_bytes(signal, Path(target).suffix), overwrite=overwrite)
     return signal
 
 
 def signal_bytes(signal: Signal, suffix: str) -> bytes:
-    """The bytes of an image file, or of a .npy file."""
+    """The bytes of an image file or an .npy file; of samples, those of .npy, .npz, .idx, .csv, .tsv or .parquet."""
+    if signal.dims[:1] == ("sample",):
+        return array_bytes(signal, suffix)
     if suffix.lower() != ".npy":
         return image_bytes(signal, suffix)
     warn_of_lost_metadata(signal, ".npy", set())
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, signal.data, allow_pickle=False)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,19 +88,35 @@ def encode(
     max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=1, help="files of at most so many bytes")] = None,
     effort: Annotated[int, typer.Option("--effort", min=0, max=9, help="more encoder time for smaller files; from 3 on slow")] = 2,
     lossless: Annotated[bool, typer.Option("--lossless", help="every sample comes back as it was")] = False,
+    embed_model: Annotated[bool, typer.Option("--embed-model", help="the weights travel inside the file (circuits)")] = False,
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode images to .lpz files."""
+    """Encode images, or arrays of samples, to .lpz files."""
     if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
         _usage("give one of -q, --bpp, --psnr and --max-bytes")
-    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless}
+    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
+                "embed_model": embed_model}  # fmt: skip
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
         return
+    _run_all(_encode_plan(inputs, output, codec), functools.partial(_encode_job, settings, overwrite), output, jobs)
+
+
+def _encode_plan(inputs: list[str], output: str, codec: str | None) -> list[Job]:
+    """For array codecs a folder is one input: its PNG files are the samples."""
+    if codec is not None:
+        from latentpress.codecs.registry import load_codec
+
+        if load_codec(codec).domain == "array":
+            from latentpress.formats.array import READABLE as ARRAYS
+
+            if len(inputs) == 1 and Path(inputs[0]).is_dir() and not Path(output).is_dir():
+                return [Job(Path(inputs[0]), Path(output))]
+            return plan(inputs, output, suffixes=ARRAYS, new_suffix=".lpz")
     from latentpress.formats.image import READABLE
 
-    _run_all(plan(inputs, output, suffixes=READABLE, new_suffix=".lpz"), functools.partial(_encode_job, settings, overwrite), output, jobs)
+    return plan(inputs, output, suffixes=READABLE, new_suffix=".lpz")
 
 
 def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
@@ -109,8 +126,10 @@ def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
         return _write_out(api.encode(job.source, **settings), STDIO, overwrite)
     _make_folder(job.target.parent)
     size = api.encode_file(job.source, job.target, overwrite=overwrite, **settings)
-    shape = container.read_header(job.target.read_bytes()).shape
-    return f"{job.source} -> {job.target}  {size} bytes, {8 * size / (shape[0] * shape[1]):.3f} bpp"
+    header = container.read_header(job.target.read_bytes())
+    places = math.prod(n for n, axis in zip(header.shape, header.dims, strict=True) if axis != "band")
+    unit = "bits a value" if header.dims[:1] == ("sample",) else "bpp"
+    return f"{job.source} -> {job.target}  {size} bytes, {8 * size / places:.3f} {unit}"
 
 
 def _make_folder(folder: Path) -> None:
@@ -149,7 +168,7 @@ def decode(
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Decode .lpz files to images (PNG, JPEG, WebP, TIFF, ...) or .npy."""
+    """Decode .lpz files to images (PNG, JPEG, WebP, TIFF, ...) or .npy; samples also to .npz, .idx, .csv, .parquet, or a folder of PNG files."""
     suffix = suffix if suffix.startswith(".") else f".{suffix}"
     if STDIO in inputs:
         from latentpress import api
@@ -259,10 +278,11 @@ def codecs(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("preset", "domain", "parameters", "enc", "dec", "weights", "licence", caption="enc, dec: thousand multiplications a pixel")
+    unit = "enc, dec: thousand multiplications a pixel, or a sample of an array"
+    table = Table("preset", "domain", "parameters", "enc", "dec", "weights", "licence", caption=unit)
     table.columns[0].no_wrap = True
     for row in rows:
-        macs = row.get("macs_per_pixel") or {}
+        macs = row.get("macs_per_pixel") or row.get("macs_per_sample") or {}
         cells = [f"{macs[k] / 1e3:.1f}" if k in macs else "" for k in ("encode", "decode")]
         size = f"{row['weight_bytes'] / 1e6:.2f} MB" if row.get("weight_bytes") else "none"
         table.add_row(row["name"], row["domain"], f"{row.get('parameters', 0):,}", *cells, size, str(row.get("licence", "")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 from latentpress import api, container
@@ -13,7 +14,7 @@ def describe_file(blob: bytes) -> dict[str, Any]:
     """Plain values, JSON-able. Raises FormatError as `container.read` does."""
     file = container.read(blob)
     encoded = file.encoded
-    positions = encoded.shape[0] * (encoded.shape[1] if len(encoded.shape) > 1 else 1)
+    positions = math.prod(size for size, name in zip(encoded.shape, encoded.dims, strict=True) if name != "band")
     payload = sum(len(c.payload) for c in encoded.chunks)
     return {
         "codec": encoded.codec, "weights": encoded.digest.hex(), "shape": list(encoded.shape), "dims": list(encoded.dims), "dtype": encoded.dtype,
@@ -31,9 +32,9 @@ def verify_file(blob: bytes, *, codec: str | None = None) -> None:
 
 def symbols_sha256(blob: bytes, *, codec: str | None = None) -> str:
     """SHA-256 of all decoded symbols as little-endian int32, chunk after chunk."""
-    encoded = container.read(blob).encoded
+    file = container.read(blob)
     digest = hashlib.sha256()
-    for symbols in api.codec_of(encoded, codec=codec).symbols(encoded):
+    for symbols in api.codec_of(file.encoded, codec=codec, model=file.metadata.get("model")).symbols(file.encoded):
         digest.update(symbols.astype("<i4").tobytes())
     return digest.hexdigest()
 
