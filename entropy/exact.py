@@ -90,7 +90,8 @@ def leaky(x: Tensor, frac: int | None = 0) -> Tensor:
     scale = 2.0**frac
     if x.requires_grad:
         return _Leaky.apply(x, scale)
-    return torch.maximum(x, floor_through(x * (scale * 0.125)) / scale if frac else floor_through(x * 0.125))
+    low = x.mul(scale * 0.125).floor_()
+    return torch.maximum(x, low.div_(scale) if frac else low, out=low)
 
 
 class FixedConv2d(nn.Conv2d):
