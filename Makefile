@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: bench-photos-lossless equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
+.PHONY: report bench-photos-lossless equal-budget bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -50,8 +50,19 @@ $(VENV)/.peers: $(STAMP)
 	touch $(VENV)/.peers
 
 # BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --items kodim05 kodim19"; rows go to out/bench/kodak, which `latentpress report` shows
-bench-image: env
-	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md $(BENCH)
+# everything in one run; rows of equal-budget models where `make equal-budget` has made them
+EQUAL  := out/equal
+RUNGS  := q=0,33,67,100
+POINTS := q=0,14,28,42,56,70,85,100
+EQUALS  = $(and $(wildcard $(EQUAL)/walloc-rgb),"walloc-rgb 20 min=$(EQUAL)/walloc-rgb@$(POINTS)") \
+	$(and $(wildcard $(EQUAL)/bmshj2018-factorized),"factorized 20 min=$(EQUAL)/bmshj2018-factorized@$(RUNGS)") \
+	$(and $(wildcard $(EQUAL)/mbt2018-mean),"mean-scale 20 min=$(EQUAL)/mbt2018-mean@$(RUNGS)")
+bench-image: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --jobs 2 --codecs walloc-rgb@$(POINTS) $(EQUALS) $(BENCH)
+
+# the page, and the pictures of this README, from the rows of bench-image
+report: env
+	$(BIN)/latentpress report out/bench/kodak --static -o out/bench/kodak/report.html
 
 # a part of Kodak: effort 9 takes minutes a megapixel
 bench-effort: env
@@ -60,7 +71,6 @@ bench-effort: env
 
 # our codec and two of CompressAI's, from scratch, with the same minutes of processor time: 20 each (CompressAI's over four lambdas)
 PHOTOS ?= ../shared/data/images/train
-EQUAL  := out/equal
 BUDGET := --data $(PHOTOS) --set clock=cpu --set threads=1 --set warmup=50 --set validate_every=100000
 RUNG    = $(BIN)/latentpress train compressai/$(1) $(BUDGET) --set batch=4 --lmbda $(2) --minutes $(3) --run runs/equal/$(1)-$(2) --set rate=$(4) $(5) && \
 	$(BIN)/latentpress export runs/equal/$(1)-$(2) -o $(EQUAL)/$(1)-$(2) --overwrite
@@ -77,11 +87,6 @@ equal-budget: peers-env
 
 bench-photos-lossless: env
 	$(BIN)/python -P -m latentpress.eval.bench_lossless --readme README.md $(BENCH)
-
-bench-equal: peers-env
-	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block equal --figures eval/figures/equal.json -o out/bench/equal --jobs 2 \
-		--peers jpeg webp --codecs "walloc-rgb 20 min=$(EQUAL)/walloc-rgb@q=0,20,40,60,80,100" \
-		"factorized 20 min=$(EQUAL)/bmshj2018-factorized@q=0:100:33" "mean-scale 20 min=$(EQUAL)/mbt2018-mean@q=0:100:33" $(BENCH)
 
 bench-speed: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md --effort 0 --repeats 3 --images kodim05 kodim19 kodim23 $(BENCH)
