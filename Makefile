@@ -74,16 +74,16 @@ PHOTOS ?= ../shared/data/images/train
 BUDGET := --data $(PHOTOS) --set clock=cpu --set threads=1 --set warmup=50 --set validate_every=100000
 RUNG    = $(BIN)/latentpress train compressai/$(1) $(BUDGET) --set batch=4 --lmbda $(2) --minutes $(3) --run runs/equal/$(1)-$(2) --set rate=$(4) $(5) && \
 	$(BIN)/latentpress export runs/equal/$(1)-$(2) -o $(EQUAL)/$(1)-$(2) --overwrite
-LADDER  = $(call RUNG,$(1),0.013,8,1e-3) && \
-	$(call RUNG,$(1),0.0035,4,5e-4,--weights runs/equal/$(1)-0.013/weights.safetensors) && \
-	$(call RUNG,$(1),0.0483,4,5e-4,--weights runs/equal/$(1)-0.013/weights.safetensors) && \
-	$(call RUNG,$(1),0.18,4,5e-4,--weights runs/equal/$(1)-0.0483/weights.safetensors) && \
+LADDER  = $(call RUNG,$(1),0.013,8,$(2)) && \
+	$(call RUNG,$(1),0.0035,4,$(3),--weights runs/equal/$(1)-0.013/weights.safetensors) && \
+	$(call RUNG,$(1),0.0483,4,$(3),--weights runs/equal/$(1)-0.013/weights.safetensors) && \
+	$(call RUNG,$(1),0.18,4,$(3),--weights runs/equal/$(1)-0.0483/weights.safetensors) && \
 	$(BIN)/python -P -m latentpress.codecs.compressai_ladder $(EQUAL)/$(1) $(foreach l,0.0035 0.013 0.0483 0.18,$(EQUAL)/$(1)-$(l))
 equal-budget: peers-env
 	$(BIN)/latentpress train walloc-rgb $(BUDGET) --set batch=8 --set rate=2e-3 --minutes 20 --run runs/equal/walloc-rgb
 	$(BIN)/latentpress export runs/equal/walloc-rgb -o $(EQUAL)/walloc-rgb --overwrite
-	$(call LADDER,bmshj2018-factorized)
-	$(call LADDER,mbt2018-mean)
+	$(call LADDER,bmshj2018-factorized,1e-3,5e-4)
+	$(call LADDER,mbt2018-mean,3e-4,2e-4)
 
 bench-photos-lossless: env
 	$(BIN)/python -P -m latentpress.eval.bench_lossless --readme README.md $(BENCH)
