@@ -30,6 +30,8 @@ def validate(model: Trainable, samples: Sequence[Tensor], held_out: Sequence[Ten
         points, note = in_bytes(model, samples, held_out, effort), ""
     except ModuleNotFoundError as error:
         points, note = estimated(scalars), f"{error.name} is not installed"
+    except ImportError as error:  # of an installation that changed under a running training; what was trained must not be lost
+        points, note = estimated(scalars), f"the coder cannot be imported: {error}"
     except (LatentpressError, ValueError, ArithmeticError) as error:  # weights of a bad moment may not freeze; the run goes on
         points, note = estimated(scalars), f"the weights could not be frozen and coded with: {error}"
     return {"points": points, "cost": cost, "estimated": bool(note), **({"note": note} if note else {})}
