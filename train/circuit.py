@@ -145,7 +145,8 @@ class _Run:
         if c.stages < 1 or c.states % (1 << c.stages - 1):
             raise InputError(f"{c.states} states cannot be reached by doubling {c.stages - 1} times")
         learner = start(tree, sample[: c.cluster_samples], information, states=c.states >> c.stages - 1,
-                        values=self.samples.columns.values, basis=self.basis, smoothing=self._smoothing(), seed=c.seed, samples=len(self.data))  # fmt: skip
+                        values=self.samples.columns.values, basis=self.basis, smoothing=self._smoothing(), seed=c.seed,
+                        samples=len(self.data))  # fmt: skip
         self._log({"started": True, "levels": len(tree.levels), "held_out": self._held_out(learner)})
         return learner
 
