@@ -234,12 +234,12 @@ def _scale(message: Tensor, bits: int) -> Tensor:
 
 def _shifted(message: Tensor, size: Tensor, bits: int) -> Tensor:
     """floor(message * 2**k), in place, with the k that brings `size` to bits digits; all ones where size is 0."""
-    sizes = size.numpy()
+    sizes: NDArray[Any] = size.numpy()
     whole, mantissa, bias = (np.int32, 23, 127) if sizes.dtype == np.float32 else (np.int64, 52, 1023)
     if sizes.min() == 0:
         message.masked_fill_(size == 0, 1.0)
         sizes = np.maximum(sizes, sizes.dtype.type(1 << (bits - 1)))
-    power = sizes.view(whole) >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
+    power: NDArray[Any] = sizes.view(whole) >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
     factor = ((bits - 1 + 2 * bias - power) << mantissa).view(sizes.dtype)
     return message.mul_(torch.from_numpy(factor)).floor_()
 

@@ -63,7 +63,7 @@ def encode(
     coder = load_codec(codec or DEFAULTS["image"])  # type: ignore[arg-type]
     if coder.domain == "array":
         target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
-        return _encode_array(coder, as_samples(source), target, effort, directory_of(codec) if embed_model and codec else None)
+        return _encode_array(coder, as_samples(source), target, effort, directory_of(str(codec)) if embed_model and codec else None)
     if embed_model:
         raise UnsupportedError(f"{coder.name}: only circuits travel inside a file; leave --embed-model out")
     signal = as_signal(source)
