@@ -67,6 +67,7 @@ bench-speed-default: env
 
 bench-lossless: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_arrays --readme README.md $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

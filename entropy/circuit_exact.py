@@ -45,13 +45,13 @@ MAX_VALUES = GROUP * GROUP
 
 @dataclass(frozen=True, eq=False)
 class IntegerCircuit:
-    """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int64 [n, values, M], every entry
+    """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int32 [n, values, M], every entry
     at least 1, sums over values at most 2**(LEAF_BITS + 1). bits: 8 to 26; float32 carries messages up to 12 bits."""
 
     tree: Tree
     root: NDArray[np.int64]
     transitions: NDArray[np.int64]
-    leaves: NDArray[np.int64]
+    leaves: NDArray[np.int32]
     bits: int
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class Carrier:
         self.seen = _scale(leaves.double(), circuit.bits).to(narrow)  # [n, values, M]
         common = torch.from_numpy(circuit.common)
         mass = leaves[torch.arange(len(leaves)), common]  # [n, M]
-        self.flags = _halves(torch.stack([mass, leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
+        self.flags = _halves(torch.stack([mass.long(), leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
         self.width = min(GROUP, circuit.values)
         self.groups = -(-circuit.values // self.width)
         others = torch.zeros(len(leaves), circuit.states, self.groups * self.width, dtype=torch.int32)
