@@ -239,7 +239,8 @@ def _shifted(message: Tensor, size: Tensor, bits: int) -> Tensor:
     if sizes.min() == 0:
         message.masked_fill_(size == 0, 1.0)
         sizes = np.maximum(sizes, sizes.dtype.type(1 << (bits - 1)))
-    power: NDArray[Any] = sizes.view(whole) >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
+    words: Any = sizes.view(whole)
+    power = words >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
     factor = ((bits - 1 + 2 * bias - power) << mantissa).view(sizes.dtype)
     return message.mul_(torch.from_numpy(factor)).floor_()
 
