@@ -88,10 +88,20 @@ def load_embedded(blob: bytes, name: str) -> Codec:
     """The codec whose weights travel inside a file. Raises FormatError, UnsupportedError for codecs that do not travel."""
     preset = extracted(blob, name)
     points = codec_entry_points()
-    cls: Any = points[preset.description["codec"]].load() if preset.description["codec"] in points else None
+    cls = _class_of(points[preset.description["codec"]]) if preset.description["codec"] in points else None
     if not hasattr(cls, "from_parts"):
         raise UnsupportedError(f"the file brings weights of the codec {preset.description['codec']!r}, which does not travel inside files")
     return cls.from_parts(preset)  # type: ignore[no-any-return]
+
+
+def domain_of(name: str | Path) -> str:
+    """What a codec codes, without loading its weights. Raises MissingPresetError, UnsupportedError."""
+    points, codec_id = codec_entry_points(), str(name)
+    if codec_id not in points:
+        codec_id = read_description(directory_of(name))["codec"]
+    if codec_id not in points:
+        raise MissingPresetError(f"{name}: needs the codec {codec_id!r}, which no installed package provides")
+    return str(_class_of(points[codec_id]).domain)
 
 
 def directory_of(name: str | Path) -> Path:
@@ -113,10 +123,7 @@ def _load_directory(directory: Path, name: str) -> Codec:
 
 
 def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
-    try:
-        cls: Any = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
+    cls = _class_of(point)
     if directory is None:
         if hasattr(cls, "from_preset"):
             raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")
@@ -127,6 +134,13 @@ def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
     if not isinstance(codec, Codec):
         raise UnsupportedError(f"{point.value} is no latentpress codec")
     return codec
+
+
+def _class_of(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
 
 
 def load_trainable(name: str) -> tuple[Any, str]:
