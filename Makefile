@@ -96,7 +96,8 @@ bench-speed-default: env
 		--figures eval/figures/speed-default.json $(BENCH)
 
 bench-lossless: peers-env
-	$(BIN)/python -P -m latentpress.eval.bench_arrays --readme README.md $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_arrays $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

@@ -29,7 +29,8 @@ from latentpress.errors import ChecksumError, FormatError, UnsupportedError
 HASH_BYTES = 8
 MAX_BLOCK = 1 << 16
 DTYPES = frozenset(["uint8", "uint16", "uint32", "int8", "int16", "int32", "int64"])
-_T, _U = TypeVar("_T"), TypeVar("_U")
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,13 +45,13 @@ MAX_VALUES = GROUP * GROUP
 
 @dataclass(frozen=True, eq=False)
 class IntegerCircuit:
-    """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int64 [n, values, M], every entry
+    """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int32 [n, values, M], every entry
     at least 1, sums over values at most 2**(LEAF_BITS + 1). bits: 8 to 26; float32 carries messages up to 12 bits."""
 
     tree: Tree
     root: NDArray[np.int64]
     transitions: NDArray[np.int64]
-    leaves: NDArray[np.int64]
+    leaves: NDArray[np.int32]
     bits: int
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class Carrier:
         self.seen = _scale(leaves.double(), circuit.bits).to(narrow)  # [n, values, M]
         common = torch.from_numpy(circuit.common)
         mass = leaves[torch.arange(len(leaves)), common]  # [n, M]
-        self.flags = _halves(torch.stack([mass, leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
+        self.flags = _halves(torch.stack([mass.long(), leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
         self.width = min(GROUP, circuit.values)
         self.groups = -(-circuit.values // self.width)
         others = torch.zeros(len(leaves), circuit.states, self.groups * self.width, dtype=torch.int32)
@@ -234,12 +234,13 @@ def _scale(message: Tensor, bits: int) -> Tensor:
 
 def _shifted(message: Tensor, size: Tensor, bits: int) -> Tensor:
     """floor(message * 2**k), in place, with the k that brings `size` to bits digits; all ones where size is 0."""
-    sizes = size.numpy()
+    sizes: NDArray[Any] = size.numpy()
     whole, mantissa, bias = (np.int32, 23, 127) if sizes.dtype == np.float32 else (np.int64, 52, 1023)
     if sizes.min() == 0:
         message.masked_fill_(size == 0, 1.0)
         sizes = np.maximum(sizes, sizes.dtype.type(1 << (bits - 1)))
-    power = sizes.view(whole) >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
+    words: Any = sizes.view(whole)
+    power = words >> mantissa  # the binary logarithm, floored, plus the bias: exact, unlike log2
     factor = ((bits - 1 + 2 * bias - power) << mantissa).view(sizes.dtype)
     return message.mul_(torch.from_numpy(factor)).floor_()
 

@@ -25,7 +25,7 @@ from latentpress.errors import FormatError
 WEIGHT_BITS = 18
 _OCTAVE = (1073741824, 984625594, 902905651, 827968132, 759250125, 696235434, 638450708, 585461881)  # 2**30 * 2**(-i/8), i = 0 .. 7
 WEIGHTS = np.array([0] + [(_OCTAVE[(c - 1) % 8] >> (c - 1) // 8 >> (30 - WEIGHT_BITS - 1)) + 1 >> 1 for c in range(1, 256)], np.int64)
-MAX_NODES, MAX_STATES = 1 << 16, 1024
+MAX_NODES, MAX_STATES, MAX_WEIGHTS = 1 << 16, 1024, 1 << 26  # a model may come from a stranger: half a gigabyte at most
 _RAW = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
 
 
@@ -55,6 +55,8 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> IntegerCircuit:
         n, values, states, bits = (int(v) for v in arrays["sizes"])
         if not (1 <= n <= MAX_NODES and 1 <= values <= MAX_VALUES and 1 <= states <= MAX_STATES and 8 <= bits <= 26):
             raise ValueError(f"sizes {n}, {values}, {states}, {bits}")
+        if n * states * max(values, states) > MAX_WEIGHTS:
+            raise ValueError(f"{n} tables of {states} x {max(values, states)} weights are more than this version takes")
         tree = Tree(arrays["parents"].astype(np.int64), arrays["variables"].astype(np.int64))
         transitions = np.zeros((n, states, states), np.int64)
         transitions[1:] = _shares(WEIGHTS[_expanded(arrays["transitions"], (n - 1, states, states))], 2, 1 << bits)
@@ -66,7 +68,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> IntegerCircuit:
             masses = _mixed(basis, _expanded(arrays["mixing"], (n, basis.shape[1], states)))
     except (KeyError, ValueError, IndexError, TypeError, lzma.LZMAError) as error:
         raise FormatError(f"the weights of the circuit are damaged ({error})") from error
-    return IntegerCircuit(tree, root, transitions, masses, bits)
+    return IntegerCircuit(tree, root, transitions, masses.astype(np.int32), bits)
 
 
 def _mixed(basis: NDArray[np.uint8], mixing: NDArray[np.uint8]) -> NDArray[np.int64]:

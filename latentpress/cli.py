@@ -105,18 +105,25 @@ def encode(
 
 def _encode_plan(inputs: list[str], output: str, codec: str | None) -> list[Job]:
     """For array codecs a folder is one input: its PNG files are the samples."""
-    if codec is not None:
-        from latentpress.codecs.registry import load_codec
+    if codec is not None and _codes_arrays(codec):
+        from latentpress.formats.array import READABLE as ARRAYS
 
-        if load_codec(codec).domain == "array":
-            from latentpress.formats.array import READABLE as ARRAYS
-
-            if len(inputs) == 1 and Path(inputs[0]).is_dir() and not Path(output).is_dir():
-                return [Job(Path(inputs[0]), Path(output))]
-            return plan(inputs, output, suffixes=ARRAYS, new_suffix=".lpz")
+        if len(inputs) == 1 and Path(inputs[0]).is_dir() and not Path(output).is_dir():
+            return [Job(Path(inputs[0]), Path(output))]
+        return plan(inputs, output, suffixes=ARRAYS, new_suffix=".lpz")
     from latentpress.formats.image import READABLE
 
     return plan(inputs, output, suffixes=READABLE, new_suffix=".lpz")
+
+
+def _codes_arrays(codec: str) -> bool:
+    """False for codecs that do not load: every file will say so under its name."""
+    from latentpress.codecs.registry import domain_of
+
+    try:
+        return domain_of(codec) == "array"
+    except LatentpressError:
+        return False
 
 
 def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:

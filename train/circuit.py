@@ -145,7 +145,8 @@ class _Run:
         if c.stages < 1 or c.states % (1 << c.stages - 1):
             raise InputError(f"{c.states} states cannot be reached by doubling {c.stages - 1} times")
         learner = start(tree, sample[: c.cluster_samples], information, states=c.states >> c.stages - 1,
-                        values=self.samples.columns.values, basis=self.basis, smoothing=self._smoothing(), seed=c.seed, samples=len(self.data))  # fmt: skip
+                        values=self.samples.columns.values, basis=self.basis, smoothing=self._smoothing(), seed=c.seed,
+                        samples=len(self.data))  # fmt: skip
         self._log({"started": True, "levels": len(tree.levels), "held_out": self._held_out(learner)})
         return learner
 
@@ -258,9 +259,10 @@ class _Run:
         weights = pack(learner.circuit, bits=12, basis=learner.basis, mixing=learner.mixing)
         weights |= {"low": columns.low, "digits": columns.digits.astype(np.uint8)}
         settings = {k: v for k, v in asdict(self.config).items() if k not in ("data", "output", "run", "threads", "save_minutes")}
-        provenance = {"trained_on": {"file": Path(self.config.data).name, **self.samples.about}, "settings": settings, "steps": self.done,
+        about = dict(self.samples.about)
+        table = about.pop("table", None)
+        provenance = {"trained_on": {"file": Path(self.config.data).name, **about}, "settings": settings, "steps": self.done,
                       "minutes": round(self.seconds / 60, 1), "held_out_bits_a_dimension": self._held_out(learner)}  # fmt: skip
-        table = provenance["trained_on"].pop("table", None)
         description = {"codec": "circuit", "sample_shape": self.samples.about["sample_shape"], "block": 2500, "licence": "Apache-2.0",
                        "provenance": provenance} | ({"table": table} if table else {})  # fmt: skip
         write_preset(output, description, weights)
