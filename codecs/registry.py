@@ -119,7 +119,7 @@ def load_embedded(blob: bytes, name: str) -> Codec:
     """The codec whose weights travel inside a file. Raises FormatError, UnsupportedError for codecs that do not travel."""
     preset = extracted(blob, name)
     points = codec_entry_points()
-    cls = _load_class(points[preset.description["codec"]]) if preset.description["codec"] in points else None
+    cls: Any = _load_class(points[preset.description["codec"]]) if preset.description["codec"] in points else None
     if not hasattr(cls, "from_parts"):
         raise UnsupportedError(f"the file brings weights of the codec {preset.description['codec']!r}, which does not travel inside files")
     return cls.from_parts(preset)  # type: ignore[no-any-return]
@@ -128,7 +128,9 @@ def load_embedded(blob: bytes, name: str) -> Codec:
 def domain_of(name: str | Path) -> str:
     """What a codec codes, without loading its weights. Raises MissingPresetError, UnsupportedError."""
     points, codec_id = codec_entry_points(), str(name)
-    if codec_id not in points:
+    if codec_id.partition("/")[0] in points:
+        codec_id = codec_id.partition("/")[0]
+    elif codec_id not in points:
         codec_id = read_description(directory_of(name))["codec"]
     if codec_id not in points:
         raise MissingPresetError(f"{name}: needs the codec {codec_id!r}, which no installed package provides")
