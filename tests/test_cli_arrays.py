@@ -70,3 +70,21 @@ def test_refusals_are_one_line(preset: Path, tmp_path: Path) -> None:
         done = cli("encode", tmp_path / f"{name}.npy", "-o", tmp_path / "x.lpz", "--codec", preset)
         line = done.stderr.decode().strip()
         assert done.returncode == 1 and message in line and f"{name}.npy" in line and "\n" not in line and not (tmp_path / "x.lpz").exists()
+
+
+def test_a_circuit_is_trained_and_used_by_its_folder(tmp_path):
+    data = np.random.default_rng(3).integers(0, 4, (300, 6)).astype(np.uint8)
+    data[:, 1] = data[:, 0]
+    np.save(tmp_path / "rows.npy", data)
+    done = cli("train", "circuit", "--data", tmp_path / "rows.npy", "--run", tmp_path / "mine", "--set", "states=4", "--set", "epochs=2",
+               "--set", "validation=50", "--set", "batch=50", check=True)  # fmt: skip
+    assert b"--codec" in done.stdout
+    cli("encode", tmp_path / "rows.npy", "-o", tmp_path / "rows.lpz", "--codec", tmp_path / "mine", check=True)
+    cli("decode", tmp_path / "rows.lpz", "-o", tmp_path / "back.npy", "--codec", tmp_path / "mine", check=True)
+    assert np.array_equal(np.load(tmp_path / "back.npy"), data)
+
+
+def test_what_a_circuit_cannot_use_is_one_line(tmp_path):
+    for options, words in ((["--minutes", "1"], b"--data"), (["--data", "x.npy"], b"--minutes"), (["--steps", "4"], b"--steps")):
+        done = cli("train", "circuit", *options)
+        assert done.returncode == 1 and words in done.stderr and done.stderr.count(b"\n") == 1

@@ -9,6 +9,7 @@ import typer
 
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="any other setting, as in --set batch=4 --set model.width=96")]
 
+CIRCUIT = "circuit"
 CHECKPOINTS = (".pth", ".pth.tar", ".tar", ".pt")
 
 
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     what: Annotated[str, typer.Argument(metavar="CODEC|CONFIG.YAML", help="what to train, or a file of settings")],
-    data: Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="photographs, or packed shards")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="photographs or packed shards; for circuits, samples")] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="FOLDER", help="where the run goes; default runs/CODEC")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="how many steps")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="how many minutes of training")] = None,
@@ -31,6 +32,9 @@ def train(
     settings: Settings = [],  # noqa: B006
 ) -> None:
     """Train a codec."""
+    if what == CIRCUIT:
+        _train_circuit(data, run, steps, minutes, lmbda, weights, devices, settings)
+        return
     from latentpress.codecs.registry import load_trainable
     from latentpress.train.config import SUFFIXES, parse_settings, read_yaml, resolve, with_lmbda
     from latentpress.train.loop import train as run_training
@@ -43,6 +47,29 @@ def train(
     cls, _ = load_trainable(codec)
     config, _ = resolve(cls, {"run": f"runs/{codec.replace('/', '-')}"}, file, with_lmbda(cls, lmbda), flags, extra)
     run_training(config, resume=resume)
+
+
+def _train_circuit(
+    data: str | None, run: str | None, steps: int | None, minutes: float | None, lmbda: float | None, weights: str | None, devices: int | None,
+    settings: list[str],
+) -> None:  # fmt: skip
+    """Circuits are trained by counting, not by gradients: a loop of their own, which ends in a preset."""
+    from latentpress.errors import InputError
+    from latentpress.train.circuit import CircuitConfig, train_circuit
+    from latentpress.train.config import build, parse_settings
+
+    strange = {"--steps": steps, "--lmbda": lmbda, "--weights": weights, "--devices": devices}
+    for option, value in strange.items():
+        if value is not None:
+            raise InputError(f"{option} means nothing to a circuit; its settings: --minutes, --set states=64, --set epochs=6")
+    output = run or f"runs/{CIRCUIT}"
+    given = {"data": data or "", "output": output, "minutes": minutes or 0.0} | parse_settings(settings)
+    if not given["data"]:
+        raise InputError("what is it trained on? give --data FILE (.npy, .npz, idx, .csv, .parquet, or a folder of PNG files)")
+    config = build(CircuitConfig, given)
+    if not config.minutes and not config.epochs:
+        raise InputError("when does the run end? give --minutes, or --set epochs=N")
+    print(f"{train_circuit(config)}: use it with --codec {output}")
 
 
 def export(
