@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
+.PHONY: bench-photos-lossless equal-budget bench-equal bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -49,14 +49,39 @@ $(VENV)/.peers: $(STAMP)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[peers,compressai]"
 	touch $(VENV)/.peers
 
-# BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --effort 2 5"
+# BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --items kodim05 kodim19"; rows go to out/bench/kodak, which `latentpress report` shows
 bench-image: env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md $(BENCH)
 
 # a part of Kodak: effort 9 takes minutes a megapixel
 bench-effort: env
-	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json --effort 2 9 \
-		--qualities 14 42 70 100 --images kodim01 kodim07 kodim13 kodim19 --jobs 2 $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json \
+		--codecs walloc-rgb@q=14,42,70,100,effort=2,9 --items kodim01 kodim07 kodim13 kodim19 --jobs 2 -o out/bench/effort $(BENCH)
+
+# our codec and two of CompressAI's, from scratch, with the same minutes of processor time: 20 each (CompressAI's over four lambdas)
+PHOTOS ?= ../shared/data/images/train
+EQUAL  := out/equal
+BUDGET := --data $(PHOTOS) --set clock=cpu --set threads=1 --set warmup=50 --set validate_every=100000
+RUNG    = $(BIN)/latentpress train compressai/$(1) $(BUDGET) --set batch=4 --lmbda $(2) --minutes $(3) --run runs/equal/$(1)-$(2) --set rate=$(4) $(5) && \
+	$(BIN)/latentpress export runs/equal/$(1)-$(2) -o $(EQUAL)/$(1)-$(2) --overwrite
+LADDER  = $(call RUNG,$(1),0.013,8,1e-3) && \
+	$(call RUNG,$(1),0.0035,4,5e-4,--weights runs/equal/$(1)-0.013/weights.safetensors) && \
+	$(call RUNG,$(1),0.0483,4,5e-4,--weights runs/equal/$(1)-0.013/weights.safetensors) && \
+	$(call RUNG,$(1),0.18,4,5e-4,--weights runs/equal/$(1)-0.0483/weights.safetensors) && \
+	$(BIN)/python -P -m latentpress.codecs.compressai_ladder $(EQUAL)/$(1) $(foreach l,0.0035 0.013 0.0483 0.18,$(EQUAL)/$(1)-$(l))
+equal-budget: peers-env
+	$(BIN)/latentpress train walloc-rgb $(BUDGET) --set batch=8 --set rate=2e-3 --minutes 20 --run runs/equal/walloc-rgb
+	$(BIN)/latentpress export runs/equal/walloc-rgb -o $(EQUAL)/walloc-rgb --overwrite
+	$(call LADDER,bmshj2018-factorized)
+	$(call LADDER,mbt2018-mean)
+
+bench-photos-lossless: env
+	$(BIN)/python -P -m latentpress.eval.bench_lossless --readme README.md $(BENCH)
+
+bench-equal: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block equal --figures eval/figures/equal.json -o out/bench/equal --jobs 2 \
+		--peers jpeg webp --codecs "walloc-rgb 20 min=$(EQUAL)/walloc-rgb@q=0,20,40,60,80,100" \
+		"factorized 20 min=$(EQUAL)/bmshj2018-factorized@q=0:100:33" "mean-scale 20 min=$(EQUAL)/mbt2018-mean@q=0:100:33" $(BENCH)
 
 bench-speed: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --readme README.md --effort 0 --repeats 3 --images kodim05 kodim19 kodim23 $(BENCH)
@@ -65,7 +90,7 @@ bench-speed-default: env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --effort 2 --alone --no-scaling --repeats 3 --images kodim05 kodim19 kodim23 \
 		--figures eval/figures/speed-default.json $(BENCH)
 
-bench-lossless: peers-env
+bench-lossless: peers-env bench-photos-lossless
 	$(BIN)/python -P -m latentpress.eval.bench_arrays $(BENCH)
 	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
 

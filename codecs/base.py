@@ -98,6 +98,7 @@ class Codec(ABC):
     dims       axis names it codes
     lossless   decode(encode(x)) == x
     bounded    keeps a pointwise bound
+    exact      promises the same symbols from the same file on every machine; False where floats pick coding tables
     """
 
     id: ClassVar[str]
@@ -105,6 +106,7 @@ class Codec(ABC):
     dims: ClassVar[tuple[str, ...]]
     lossless: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
     name: str
     digest: bytes = b""
 

@@ -4,6 +4,9 @@
     group latentpress.trainables  id = "package.module:Class"    a codecs.trainable.Trainable: what `latentpress train` trains
     group latentpress.presets   name = "package.module"          a package whose folder `name` holds preset.json (built-in presets need none)
 
+A name with a slash, "id/rest", is for the class of that id: `Class.from_name(rest)` may fetch weights when a person asks for them,
+`Class.from_cache(rest)` only takes what was fetched before: it is what a file's header can reach.
+
 Nothing is imported before it is asked for. Registered once; duplicates are refused; unknown names get the nearest one.
 """
 
@@ -22,6 +25,7 @@ from latentpress.codecs.presets import DESCRIPTION, extracted, read_description
 from latentpress.errors import MissingPresetError, UnsupportedError
 
 DEFAULTS = {"image": "walloc-rgb"}
+LOSSLESS = {"image": "grid-rgb"}
 
 
 def codec_entry_points() -> dict[str, EntryPoint]:
@@ -56,26 +60,37 @@ def _built_in_root() -> Path:
 
 
 def names() -> list[str]:
-    """Everything `load_codec` knows: presets, and codecs that need none."""
-    presets = preset_directories()
+    """Everything `load_codec` knows without a path: presets, and codecs that need none."""
+    presets, points = preset_directories(), codec_entry_points()
     with_presets = {read_description(d)["codec"] for d in presets.values()}
-    return sorted({*presets, *(set(codec_entry_points()) - with_presets)})
+    return sorted({*presets, *(i for i in points if i not in with_presets and not _needs_preset(points[i]))})
+
+
+def _needs_preset(point: EntryPoint) -> bool:
+    try:
+        return hasattr(point.load(), "from_preset")
+    except (ImportError, AttributeError):  # listed all the same: whoever loads it is told why it cannot be
+        return False
 
 
 def load_codec(name: str | Path) -> Codec:
-    """A ready codec by preset name, codec id or path of a preset folder. Raises MissingPresetError for unknown names."""
+    """A ready codec by preset name, codec id, "id/name" or path of a preset folder. Raises MissingPresetError for unknown names."""
     path = Path(name)
     if os.path.isfile(path / DESCRIPTION):  # unlike Path.is_file, False for a name that is too long
         return _load_directory(path.resolve(), path.resolve().name)
-    return load_installed(str(name))
+    codec = _by_slash(str(name), "from_name")
+    return load_installed(str(name)) if codec is None else codec
 
 
 @lru_cache(maxsize=8)
 def load_installed(name: str) -> Codec:
-    """A codec by name alone: what a file may ask for. A path in a file's header is no way to load a folder."""
+    """A codec by name alone: what a file may ask for. A path in a file's header is no way to load a folder, nor to fetch weights."""
     directory = preset_directories().get(name)
     if directory is not None:
         return _load_directory(directory, name)
+    codec = _by_slash(name, "from_cache")
+    if codec is not None:
+        return codec
     points = codec_entry_points()
     if name in points:
         return _make(points[name], None, name)
@@ -88,7 +103,7 @@ def load_embedded(blob: bytes, name: str) -> Codec:
     """The codec whose weights travel inside a file. Raises FormatError, UnsupportedError for codecs that do not travel."""
     preset = extracted(blob, name)
     points = codec_entry_points()
-    cls = _class_of(points[preset.description["codec"]]) if preset.description["codec"] in points else None
+    cls = _load_class(points[preset.description["codec"]]) if preset.description["codec"] in points else None
     if not hasattr(cls, "from_parts"):
         raise UnsupportedError(f"the file brings weights of the codec {preset.description['codec']!r}, which does not travel inside files")
     return cls.from_parts(preset)  # type: ignore[no-any-return]
@@ -101,7 +116,7 @@ def domain_of(name: str | Path) -> str:
         codec_id = read_description(directory_of(name))["codec"]
     if codec_id not in points:
         raise MissingPresetError(f"{name}: needs the codec {codec_id!r}, which no installed package provides")
-    return str(_class_of(points[codec_id]).domain)
+    return str(_load_class(points[codec_id]).domain)
 
 
 def directory_of(name: str | Path) -> Path:
@@ -114,6 +129,22 @@ def directory_of(name: str | Path) -> Path:
     raise MissingPresetError(f"{name}: no preset folder of this name")
 
 
+def _by_slash(name: str, method: str) -> Codec | None:
+    """"id/rest" by a class method of the codec `id`; None where there is no such codec, or it takes no names."""
+    codec_id, slash, rest = name.partition("/")
+    point = codec_entry_points().get(codec_id) if slash else None
+    make = getattr(_load_class(point), method, None) if point else None
+    codec: Codec | None = make(rest) if make else None
+    return codec
+
+
+def _load_class(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
+
+
 def _load_directory(directory: Path, name: str) -> Codec:
     codec_id = read_description(directory)["codec"]
     points = codec_entry_points()
@@ -123,7 +154,7 @@ def _load_directory(directory: Path, name: str) -> Codec:
 
 
 def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
-    cls = _class_of(point)
+    cls = _load_class(point)
     if directory is None:
         if hasattr(cls, "from_preset"):
             raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")
@@ -134,13 +165,6 @@ def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
     if not isinstance(codec, Codec):
         raise UnsupportedError(f"{point.value} is no latentpress codec")
     return codec
-
-
-def _class_of(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
 
 
 def load_trainable(name: str) -> tuple[Any, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
+Item = TypeVar("Item")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -15,7 +18,6 @@ def photographs(folder: Path) -> list[Path]:
     return files
 
 
-def split(files: list[Path], every: int = 20) -> tuple[list[Path], list[Path]]:
+def split(files: Sequence[Item], every: int = 20) -> tuple[list[Item], list[Item]]:
     """(training, validation)."""
-    validation = files[::every]
-    return [f for f in files if f not in set(validation)], validation
+    return [f for i, f in enumerate(files) if i % every], list(files[::every])

@@ -40,6 +40,31 @@ class _Floor(torch.autograd.Function):
         return grads[0]
 
 
+class _ToFixed(torch.autograd.Function):
+    """One rounding and clamping whose backward pass is one kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, limit: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.edge = (limit + 0.5) / scale
+        return x.mul(scale).add_(0.5).floor_().clamp_(-limit, limit).div_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return torch.ops.aten.hardtanh_backward(grads[0], ctx.saved_tensors[0], -ctx.edge, ctx.edge), None, None
+
+
+class _Leaky(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.maximum(x, x.mul(scale * 0.125).floor_().div_(scale))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.aten.leaky_relu_backward(grads[0], ctx.saved_tensors[0], 0.125, False), None
+
+
 def floor_through(x: Tensor) -> Tensor:
     """floor, gradient 1."""
     return _Floor.apply(x) if x.requires_grad else torch.floor(x)
@@ -53,6 +78,8 @@ def round_through(x: Tensor) -> Tensor:
 def to_fixed(x: Tensor, target: Fixed) -> Tensor:
     """Real units to the nearest value of `target`, gradient 1 inside the limit."""
     scale = 2.0**target.frac
+    if x.requires_grad:
+        return _ToFixed.apply(x, scale, float(target.limit))
     return round_through(x * scale).clamp(-target.limit, target.limit) / scale
 
 
@@ -61,6 +88,8 @@ def leaky(x: Tensor, frac: int | None = 0) -> Tensor:
     if frac is None:
         return F.leaky_relu(x, 0.125)
     scale = 2.0**frac
+    if x.requires_grad:
+        return _Leaky.apply(x, scale)
     return torch.maximum(x, floor_through(x * (scale * 0.125)) / scale if frac else floor_through(x * 0.125))
 
 
@@ -115,25 +144,29 @@ class IntegerConv2d(nn.Module):
 
     weight    [outputs, inputs / groups, k, k] integers;  bias [outputs] integers in units of 2**-(fraction + source.frac)
     fraction  [outputs] fraction bits of the weights
+    carrier_bits  24 for float32; 53 for a layer that computes in float64, where inputs are too wide for float32
     Raises ValueError when the bound of the module's docstring does not hold for some channel.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, *, weight: Tensor, bias: Tensor, fraction: Tensor, source: Fixed, target: Fixed, groups: int = 1) -> None:
+    def __init__(
+        self, *, weight: Tensor, bias: Tensor, fraction: Tensor, source: Fixed, target: Fixed, groups: int = 1, carrier_bits: int = CARRIER_BITS
+    ) -> None:
         super().__init__()
         self.source, self.target, self.groups, self.padding = source, target, groups, weight.shape[-1] // 2
         self.integers = (weight.to(torch.int32), bias.to(torch.int32), fraction.to(torch.int32))
         for name, real, whole in zip(("weight", "bias", "fraction"), (weight, bias, fraction), self.integers, strict=True):
             if not torch.equal(real.double(), whole.double()):
                 raise ValueError(f"{name}: integers of 32 bits expected")
-        self.prove()
+        self.prove(carrier_bits)
         # folded so that the product is in units of the target and the 1/2 of the rounding sits in the bias: one convolution, floor, clamp
         scale = 2.0 ** (target.frac - source.frac - fraction.double())
         # plain attributes would not follow .double() or .to(device); buffers do, and are not stored (the integers are)
-        self.register_buffer("weight", (weight.double() * scale[:, None, None, None]).float(), persistent=False)
-        self.register_buffer("bias", (bias.double() * scale + 0.5).float(), persistent=False)
+        carrier = torch.float32 if carrier_bits <= CARRIER_BITS else torch.float64
+        self.register_buffer("weight", (weight.double() * scale[:, None, None, None]).to(carrier), persistent=False)
+        self.register_buffer("bias", (bias.double() * scale + 0.5).to(carrier), persistent=False)
 
     def prove(self, carrier_bits: int = CARRIER_BITS) -> None:
         weight, bias, fraction = (t.double() for t in self.integers)
@@ -145,7 +178,14 @@ class IntegerConv2d(nn.Module):
             raise ValueError(f"channel {int(torch.argmax(bound))}: sums may reach {bound.max():.0f}, a carrier holds 2**{carrier_bits}")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        if x.dtype != self.weight.dtype:
+            return self._clamped(self._sums(x.to(self.weight.dtype))).to(x.dtype)
+        return self._clamped(self._sums(x))
+
+    def _sums(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+
+    def _clamped(self, y: Tensor) -> Tensor:
         if y.requires_grad:
             return floor_through(y).clamp(-self.target.limit, self.target.limit)
         return y.floor_().clamp_(-self.target.limit, self.target.limit)

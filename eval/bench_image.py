@@ -1,9 +1,8 @@
 """Rate and distortion on Kodak, our codecs beside other people's: `make bench-image`.
 
-    images x operating points -> rows (out/bench/image.jsonl) -> mean curves, BD-rates -> eval/figures/image.json -> README table
+    eval/bench (rows in out/bench/kodak) -> mean curves, BD-rates -> eval/figures/image.json -> README table
 
-Every row is measured on a whole file: encode to bytes, decode from those bytes, compare 8-bit RGB. Rows are kept by codec, digest, setting
-and image, so that peers are measured once and an interrupted run goes on.
+The rows are those of `latentpress bench`: measured once, kept by codec, digest, setting and image, and the figures follow from them alone.
 """
 
 from __future__ import annotations
@@ -11,59 +10,25 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from latentpress.errors import InputError, LatentpressError
 from latentpress.eval import bd
+from latentpress.eval.bench.run import Outcome, Request, run_bench
 from latentpress.eval.curves import Point, as_curve, bd_table, mean_curves, psnr_at
 from latentpress.eval.figures import FOLDER, environment, write_figures
-from latentpress.eval.images import image_paths, kodak_folder
-from latentpress.eval.measure import KEY, measure_row, row_key
-from latentpress.eval.own import OwnCodec
-from latentpress.eval.peers import DEFAULT, FAMILIES, Peer, family
+from latentpress.eval.images import kodak_folder
+from latentpress.eval.peers import FAMILIES
 from latentpress.eval.readme import table, write_block
-from latentpress.eval.rows import Row, RowCache
+from latentpress.eval.rows import Row
 
 ANCHORS = ("webp", "avif", "jpeg")
-QUALITIES = (0, 14, 28, 42, 56, 70, 85, 100)
+CODECS = ("walloc-rgb@q=0,14,28,42,56,70,85,100",)
+PEERS = ("jpeg", "jpeg-444", "webp", "avif", "jxl", "jpeg2000")
 RATES = (0.25, 0.5, 1.0)  # bits per pixel at which the table states PSNR
-Task = tuple[Peer, Path]
-
-
-def missing(tasks: Sequence[Task], cache: RowCache) -> list[Task]:
-    """What the cache lacks."""
-    return [t for t in tasks if row_key(*t) not in cache]
-
-
-def measure_all(tasks: Sequence[Task], cache: RowCache, jobs: int = 1) -> None:
-    """Measure `tasks` and add each row to the cache as it comes; jobs > 1: so many processes, one thread of torch each."""
-    for number, row in enumerate(_rows(tasks, jobs), 1):
-        cache.add(row)
-        if number % 24 == 0 or number == len(tasks):
-            print(f"{number} of {len(tasks)} rows; last: {row['codec']} {row['setting']} {row['image']}", flush=True)
-
-
-def _rows(tasks: Sequence[Task], jobs: int) -> Iterator[Row]:
-    if jobs == 1:
-        for task in tasks:
-            yield measure_row(*task)
-        return
-    # spawn: a forked child would inherit the thread pools of torch, which do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        for future in as_completed([pool.submit(measure_row, *t) for t in tasks]):
-            yield future.result()
-
-
-def one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def result(curves: dict[str, list[Point]], images: Sequence[str], anchors: Sequence[str], about: dict[str, Any]) -> dict[str, Any]:
@@ -127,52 +92,55 @@ def _cell(entry: dict[str, Any] | None) -> str:
     return f"{entry['percent']:+.1f} ({low:.1f}-{high:.1f})"
 
 
-def points_of(arguments: argparse.Namespace) -> list[Peer]:
-    """All operating points that the command line asks for, peers first."""
-    peers: list[Peer] = [family(n).at(q) for n in arguments.peers for q in family(n).points]
-    grid = product(arguments.codec, arguments.effort, arguments.qualities)
-    own: list[Peer] = [OwnCodec(codec=c, quality=q, effort=e) for c, e, q in grid]
-    return peers + own
+def versions_of(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Codec -> package -> version, without what is the same for all codecs and stands beside."""
+    return {r["codec"]: {k: v for k, v in r["versions"].items() if k not in ("python", "numpy")} for r in rows}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure, write the figures and the table; gives the figures."""
-    paths = image_paths(arguments.kodak, arguments.images)
-    points = points_of(arguments)
-    if not points:
-        raise InputError("nothing to measure: name a codec (--codec) or a peer (--peers)")
-    cache = RowCache(arguments.cache, KEY)
-    tasks = [(point, path) for point in points for path in paths]
-    measure_all(missing(tasks, cache), cache, arguments.jobs)
-    names = [p.stem for p in paths]
-    curves = mean_curves([cache[row_key(*t)] for t in tasks], names)
-    anchors = [a for a in ANCHORS if a in curves]
-    versions = {p.name: dict(p.versions) for p in points}
-    figures = result(curves, names, anchors, {"command": arguments.command, "codecs": versions, **environment()})
+    """Measure what is missing, write the figures and the table; gives the figures. Raises InputError where a row failed."""
+    request = Request(
+        data=arguments.kodak, output=arguments.output, codecs=tuple(arguments.codecs), peers=tuple(arguments.peers), items=tuple(arguments.items),
+        jobs=arguments.jobs, command=arguments.command,
+    )  # fmt: skip
+    outcome = run_bench(request, _progress)
+    if outcome.errors:
+        error = outcome.errors[0]
+        raise InputError(f"{len(outcome.errors)} of {len(outcome.rows)} rows failed: {error['codec']} on {error['item']}: {error['error']}")
+    figures, text = figures_of(outcome, arguments.command)
     write_figures(arguments.figures, figures)
-    text = markdown(figures, curves, anchors)
     print(text)
     if arguments.readme:
         write_block(arguments.readme, arguments.block, text)
     return figures
 
 
+def figures_of(outcome: Outcome, command: str) -> tuple[dict[str, Any], str]:
+    """The figures and the README's table of a bench."""
+    names = [i["item"] for i in outcome.manifest["items"]]
+    curves = mean_curves(outcome.rows, names)
+    anchors = [a for a in ANCHORS if a in curves]
+    figures = result(curves, names, anchors, {"command": command, "codecs": versions_of(outcome.rows), **environment()})
+    return figures, markdown(figures, curves, anchors)
+
+
+def _progress(done: int, total: int, row: Row) -> None:
+    if done % 24 == 0 or done == total:
+        print(f"{done} of {total} rows; last: {row['codec']} {row['setting']} {row['item']}", flush=True)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_image", description="rate and distortion on Kodak")
     parser.add_argument("--kodak", type=Path, default=kodak_folder(), help="folder of the PNGs (default: %(default)s)")
-    parser.add_argument("--images", nargs="*", default=[], metavar="NAME", help="only these, as in: kodim05 kodim19")
-    parser.add_argument("--codec", nargs="*", default=["walloc-rgb"], help="our codecs; none: peers alone")
-    parser.add_argument("--qualities", nargs="+", type=float, default=list(QUALITIES))
-    parser.add_argument("--effort", nargs="+", type=int, default=[2])
-    parser.add_argument("--peers", nargs="*", default=list(DEFAULT), choices=list(FAMILIES))
+    parser.add_argument("--items", nargs="*", default=[], metavar="NAME", help="only these, as in: kodim05 kodim19")
+    parser.add_argument("--codecs", nargs="*", default=list(CODECS), metavar="SPEC", help="our codecs, as `latentpress bench` takes them")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), metavar="SPEC", help=f"as there: {', '.join(FAMILIES)}")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
-    parser.add_argument("--cache", type=Path, default=Path("out/bench/image.jsonl"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/bench/kodak"), help="folder of the rows")
     parser.add_argument("--figures", type=Path, default=FOLDER / "image.json")
     parser.add_argument("--readme", type=Path, default=None, help="file whose figures:image block is replaced")
     parser.add_argument("--block", default="image", help="name of that block")
     arguments = parser.parse_args(argv)
-    if arguments.jobs < 1:
-        parser.error(f"--jobs {arguments.jobs}: at least 1 expected")
     arguments.command = shlex.join(["python", "-m", "latentpress.eval.bench_image", *argv])
     return arguments
 

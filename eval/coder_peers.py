@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.eval.compressai_env import load_extension
+from latentpress.codecs.compressai_env import load_extension
 
 Symbols = NDArray[np.int32]  # [N]
 Rows = NDArray[np.int32]  # [N]

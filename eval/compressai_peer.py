@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from latentpress.eval.compressai_env import import_compressai
+from latentpress.codecs.compressai_env import import_compressai
 from latentpress.eval.peers import Image8, check_image
 
 STEP = 64  # sides are padded to a multiple

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from latentpress import container
 from latentpress.codecs.base import Codec, Encoded, Signal, Target
 from latentpress.codecs.presets import embedded
-from latentpress.codecs.registry import DEFAULTS, directory_of, load_codec, load_embedded, load_installed
+from latentpress.codecs.registry import DEFAULTS, LOSSLESS, directory_of, load_codec, load_embedded, load_installed
 from latentpress.container import Limits
 from latentpress.errors import FormatError, InputError, MissingPresetError, UnsupportedError
 from latentpress.formats.alpha import merge_alpha, split_alpha
@@ -43,27 +44,30 @@ _PLAIN = ("text", "dpi")
 
 
 def encode(
-    source: Source, *, codec: str | PathLike[str] | None = None, quality: float | None = None, bpp: float | None = None,
-    psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT, embed_model: bool = False,
+    source: Source, *, codec: str | PathLike[str] | Codec | None = None, quality: float | None = None, bpp: float | None = None,
+    psnr: float | None = None, max_bytes: int | None = None, effort: int = DEFAULT_EFFORT, lossless: bool = False, embed_model: bool = False,
 ) -> bytes:  # fmt: skip
     """Encode to the bytes of an .lpz file.
 
     source   array [y, x] or [y, x, band] of uint8 or uint16, a Signal, the path of an image, or an image file's bytes
-    codec    preset name or folder (default walloc-rgb)
+    codec    preset name or folder, or a codec that load_codec gave (default walloc-rgb)
     quality 0 to 100 (default 50), or bpp (bits a pixel of the whole file, at most), psnr (dB, at least), max_bytes (of the file)
     effort   0 to 9: rate bought with encoder time. 0 and 1 round what analysis gives, 2 (the default) corrects it once by what
              decoding would give, 3 to 9 refine the latents by gradient
+    lossless every sample comes back as it was: codec is then a lossless one (default grid-rgb), and there is nothing to aim for
     embed_model  the weights travel inside the file, so that it decodes anywhere: for circuits
-    With an array codec (circuit-mnist) source is an array [sample, ...] of integers, the path of a .npy, .npz, idx, .csv or .parquet file or of
-    a folder of PNG files.
+    With an array codec (a circuit's preset) source is an array [sample, ...] of integers, the path of a .npy, .npz, idx, .csv or .parquet file
+    or of a folder of PNG files.
     Raises InputError, UnsupportedError, MissingPresetError.
     """
     if not 0 <= effort <= 9:
         raise InputError(f"effort {effort}: expected 0 to 9")
-    coder = load_codec(codec or DEFAULTS["image"])  # type: ignore[arg-type]
+    coder = _ready(codec or (LOSSLESS if lossless else DEFAULTS)["image"])
+    if lossless:
+        _refuse_losses(coder, quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
     if coder.domain == "array":
         target = _one_target(quality=quality, bpp=bpp, psnr=psnr, max_bytes=max_bytes)
-        return _encode_array(coder, as_samples(source), target, effort, directory_of(str(codec)) if embed_model and codec else None)
+        return _encode_array(coder, as_samples(source), target, effort, embed_model)
     if embed_model:
         raise UnsupportedError(f"{coder.name}: only circuits travel inside a file; leave --embed-model out")
     signal = as_signal(source)
@@ -81,13 +85,27 @@ def encode(
     return _within(coder, colour, metadata, max_bytes, effort)
 
 
-def _encode_array(coder: Codec, signal: Signal, target: Target, effort: int, model: Path | None) -> bytes:
+def _encode_array(coder: Codec, signal: Signal, target: Target, effort: int, embed_model: bool) -> bytes:
     table = getattr(coder, "description", {}).get("table")
     if table:
         signal = with_known_categories(signal, table)
     about = signal.meta.get("array")
-    metadata = ({"array": array_metadata_bytes(about)} if about else {}) | ({"model": embedded(model)} if model else {})
+    metadata = {"array": array_metadata_bytes(about)} if about else {}
+    if embed_model:
+        metadata["model"] = embedded(getattr(coder, "directory", None) or directory_of(coder.name))
     return container.write(coder.encode(signal, target, effort=effort), metadata=metadata)
+
+
+def _refuse_losses(coder: Codec, **targets: float | None) -> None:
+    given = [name for name, value in targets.items() if value is not None]
+    if given:
+        raise InputError(f"lossless leaves nothing to aim for: leave {' and '.join(given)} out")
+    if not coder.lossless:
+        raise InputError(f"{coder.name} is not lossless: leave the codec out, or take {LOSSLESS['image']}")
+
+
+def _ready(codec: str | PathLike[str] | Codec) -> Codec:
+    return codec if isinstance(codec, Codec) else load_codec(os.fspath(codec))
 
 
 def _one_target(**given: Any) -> Target:
@@ -144,13 +162,17 @@ def _metadata_chunks(meta: Mapping[str, Any]) -> dict[str, bytes]:
 # ---- decode
 
 
-def decode(source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None) -> Signal:
-    """Decode an .lpz file or its bytes. partial: damaged chunks leave neutral samples and a note in meta["damage"].
+def decode(
+    source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None
+) -> Signal:
+    """Decode an .lpz file or its bytes.
 
+    partial  damaged chunks leave neutral samples and a note in meta["damage"]
+    codec    preset folder (or name) that the file was made with, for files of presets that are not installed
     Raises FormatError, ChecksumError, LimitError, MissingPresetError.
     """
     file = container.read(file_bytes(source), limits=limits or Limits(), partial=partial)
-    signal = codec_of(file.encoded, partial=partial, model=file.metadata.get("model")).decode(file.encoded)
+    signal = codec_of(file.encoded, partial=partial, codec=codec, model=file.metadata.get("model")).decode(file.encoded)
     meta = metadata_of(file.metadata)
     if file.damage:
         meta["damage"] = file.damage
@@ -167,20 +189,33 @@ def file_bytes(source: str | PathLike[str] | bytes) -> bytes:
         raise InputError(f"{source}: cannot be read ({error.strerror or error})") from error
 
 
-def codec_of(encoded: Encoded, *, partial: bool = False, model: bytes | None = None) -> Codec:
-    """The codec that made `encoded`. model: the weights that travel in its file, if any.
+def codec_of(
+    encoded: Encoded, *, partial: bool = False, codec: str | PathLike[str] | Codec | None = None, model: bytes | None = None
+) -> Codec:
+    """The codec that made `encoded`: the one given, else the one whose weights travel in its file (`model`), else the installed one of its name.
+    A file alone can make nobody load a folder.
 
-    Raises MissingPresetError when the installed weights are others, FormatError when chunks are missing.
+    Raises MissingPresetError when it is not installed or its weights are others, FormatError when chunks are missing.
     """
-    codec = load_installed(encoded.codec) if model is None else load_embedded(model, encoded.codec)
-    if codec.digest != encoded.digest:
+    if codec is not None:
+        coder = _ready(codec)
+    else:
+        coder = _installed(encoded.codec) if model is None else load_embedded(model, encoded.codec)
+    if coder.digest != encoded.digest or (not coder.digest and coder.name != encoded.codec):
         raise MissingPresetError(
-            f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; installed are {codec.digest.hex()}: "
-            "install the version of latentpress that wrote it"
+            f"the file needs the weights {encoded.digest.hex()} of {encoded.codec!r}; {'installed are' if codec is None else 'given were'} "
+            f"{coder.digest.hex() or 'none'}: install the version of latentpress that wrote it, or give the preset's folder with --codec"
         )
-    if not partial and codec.places(encoded) != len(encoded.chunks):
-        raise FormatError(f"{len(encoded.chunks)} data chunks, a signal of shape {encoded.shape} has {codec.places(encoded)}")
-    return codec
+    if not partial and coder.places(encoded) != len(encoded.chunks):
+        raise FormatError(f"{len(encoded.chunks)} data chunks, a signal of shape {encoded.shape} has {coder.places(encoded)}")
+    return coder
+
+
+def _installed(name: str) -> Codec:
+    try:
+        return load_installed(name)
+    except MissingPresetError as error:
+        raise MissingPresetError(f"{error}; a file made with a preset's folder decodes with --codec FOLDER") from error
 
 
 def metadata_of(chunks: Mapping[str, bytes]) -> dict[str, Any]:
@@ -206,10 +241,12 @@ def _plain_metadata(blob: bytes) -> dict[str, Any]:
     return ({} if text is None else {"text": text}) | ({} if dpi is None else {"dpi": tuple(dpi)})
 
 
-def open_latents(source: str | PathLike[str] | bytes, *, limits: Limits | None = None) -> Any:
+def open_latents(
+    source: str | PathLike[str] | bytes, *, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None
+) -> Any:
     """Decoded latents as a float tensor [1, channels, h, w], without synthesis: for learning on compressed data."""
     encoded = container.read(file_bytes(source), limits=limits or Limits()).encoded
-    return codec_of(encoded).latents(encoded)
+    return codec_of(encoded, codec=codec).latents(encoded)
 
 
 def decode_samples(source: str | PathLike[str] | bytes, start: int, stop: int, *, limits: Limits | None = None) -> NDArray[Any]:
@@ -252,11 +289,12 @@ def encode_file(source: str | PathLike[str], target: str | PathLike[str], *, ove
 
 
 def decode_file(
-    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None
-) -> Signal:
+    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False, partial: bool = False, limits: Limits | None = None,
+    codec: str | PathLike[str] | Codec | None = None,
+) -> Signal:  # fmt: skip
     """Decode an .lpz file to an image file or .npy, atomically; samples to an array file or a table, or to a new folder of PNG files (no suffix)."""
     _refuse_existing(Path(target), overwrite)
-    signal = decode(source, partial=partial, limits=limits)
+    signal = decode(source, partial=partial, limits=limits, codec=codec)
     if signal.dims[:1] == ("sample",) and not Path(target).suffix:
         write_folder(signal, Path(target))
         return signal

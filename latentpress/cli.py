@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from latentpress.batch import Job, plan, run
+from latentpress.commands import bench, report, train
 from latentpress.errors import InputError, LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
@@ -31,6 +32,7 @@ Output = Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="file
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace existing files")]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="files at once, each on one thread")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Preset = Annotated[str | None, typer.Option("--codec", help="folder of the preset that the file was made with, if it is not installed")]
 OneFile = Annotated[str, typer.Argument(metavar="FILE", help="an .lpz file; - is standard input")]
 
 
@@ -85,6 +87,7 @@ def encode(
     psnr: Annotated[float | None, typer.Option("--psnr", help="at least so many dB")] = None,
     max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=1, help="files of at most so many bytes")] = None,
     effort: Annotated[int, typer.Option("--effort", min=0, max=9, help="more encoder time for smaller files; from 3 on slow")] = 2,
+    lossless: Annotated[bool, typer.Option("--lossless", help="every sample comes back as it was")] = False,
     embed_model: Annotated[bool, typer.Option("--embed-model", help="the weights travel inside the file (circuits)")] = False,
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
@@ -92,7 +95,7 @@ def encode(
     """Encode images, or arrays of samples, to .lpz files."""
     if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
         _usage("give one of -q, --bpp, --psnr and --max-bytes")
-    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort,
+    settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
                 "embed_model": embed_model}  # fmt: skip
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
@@ -168,6 +171,7 @@ def decode(
     output: Output,
     partial: Annotated[bool, typer.Option("--partial", help="decode what is whole of a damaged file")] = False,
     suffix: Annotated[str, typer.Option("--format", help="format of the files in a folder, or of standard output")] = ".png",
+    codec: Preset = None,
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
@@ -178,23 +182,23 @@ def decode(
 
         if len(inputs) > 1:
             _usage("standard input is one file: give - alone")
-        signal = api.decode(sys.stdin.buffer.read(), partial=partial)
+        signal = api.decode(sys.stdin.buffer.read(), partial=partial, codec=codec)
         _write_out(api.signal_bytes(signal, suffix if output == STDIO else Path(output).suffix), output, overwrite)
         _warn_of_damage(signal.meta)
         return
-    work = functools.partial(_decode_job, partial, suffix, overwrite)
+    work = functools.partial(_decode_job, {"partial": partial, "codec": codec}, suffix, overwrite)
     _run_all(plan(inputs, output, suffixes={".lpz"}, new_suffix=suffix), work, output, jobs)
 
 
-def _decode_job(partial: bool, suffix: str, overwrite: bool, job: Job) -> str:
+def _decode_job(settings: dict[str, Any], suffix: str, overwrite: bool, job: Job) -> str:
     from latentpress import api
 
     if str(job.target) == STDIO:
-        signal = api.decode(job.source, partial=partial)
+        signal = api.decode(job.source, **settings)
         _warn_of_damage(signal.meta)
         return _write_out(api.signal_bytes(signal, suffix), STDIO, overwrite)
     _make_folder(job.target.parent)
-    signal = api.decode_file(job.source, job.target, overwrite=overwrite, partial=partial)
+    signal = api.decode_file(job.source, job.target, overwrite=overwrite, **settings)
     damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
     return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"
 
@@ -253,15 +257,16 @@ def info(file: OneFile, as_json: AsJson = False) -> None:
 def verify(
     file: OneFile,
     symbols: Annotated[bool, typer.Option("--symbols", help="print the SHA-256 of the decoded integer symbols")] = False,
+    codec: Preset = None,
 ) -> None:
     """Check every checksum and decode; with --symbols print what is identical on every machine."""
     from latentpress.inspect import symbols_sha256, verify_file
 
     try:
         blob = _blob(file)
-        verify_file(blob)
+        verify_file(blob, codec=codec)
         if symbols:
-            print(symbols_sha256(blob))
+            print(symbols_sha256(blob, codec=codec))
         else:
             print(f"{file}: ok")
     except LatentpressError as error:
@@ -300,5 +305,8 @@ def demo(
 
     run_demo(Path(output))
 
+
+for group in (train, bench, report):
+    group.register(app)
 
 __all__ = ["app", "main"]

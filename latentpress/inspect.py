@@ -25,16 +25,16 @@ def describe_file(blob: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def verify_file(blob: bytes) -> None:
+def verify_file(blob: bytes, *, codec: str | None = None) -> None:
     """Raises a LatentpressError for anything that keeps the file from decoding completely."""
-    api.decode(blob)
+    api.decode(blob, codec=codec)
 
 
-def symbols_sha256(blob: bytes) -> str:
+def symbols_sha256(blob: bytes, *, codec: str | None = None) -> str:
     """SHA-256 of all decoded symbols as little-endian int32, chunk after chunk."""
     file = container.read(blob)
     digest = hashlib.sha256()
-    for symbols in api.codec_of(file.encoded, model=file.metadata.get("model")).symbols(file.encoded):
+    for symbols in api.codec_of(file.encoded, codec=codec, model=file.metadata.get("model")).symbols(file.encoded):
         digest.update(symbols.astype("<i4").tobytes())
     return digest.hexdigest()
 

@@ -17,8 +17,8 @@ from latentpress import api, container
 from latentpress.codecs.base import Signal, Target
 from latentpress.codecs.registry import load_codec
 from latentpress.codecs.tiled import Tiled
-from latentpress.entropy.coder import Encoder
-from latentpress.entropy.tables import Tables
+from latentpress.entropy.coder import Encoder, SequentialEncoder
+from latentpress.entropy.tables import Tables, gaussian_tables
 from tests.helpers import natural
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,6 +78,33 @@ class Stream:
 
     def close(self) -> None:
         assert self.state == 0 and not self.words
+
+
+class RangeStream(Stream):
+    """[11] the same interface over the range coder"""
+
+    def __init__(self, payload: bytes) -> None:
+        self.words = [int(w) for w in np.frombuffer(payload, "<u4")]
+        self.lower, self.range, self.point = 0, 2**64 - 1, 0
+        for _ in range(2):
+            self._next()
+
+    def _next(self) -> None:
+        self.point = (self.point << 32) % 2**64 + (self.words.pop(0) if self.words else 0)
+
+    def symbol(self, c: Array) -> int:
+        scale = self.range >> 24
+        q = (self.point - self.lower) % 2**64 // scale
+        assert q < 2**24, "damage"
+        k = int(np.searchsorted(c, q, "right")) - 1
+        self.lower, self.range = (self.lower + scale * int(c[k])) % 2**64, scale * int(c[k + 1] - c[k])
+        if self.range < 2**32:
+            self.lower, self.range = (self.lower << 32) % 2**64, self.range << 32
+            self._next()
+        return k
+
+    def bits(self, b: int) -> int:
+        return self.symbol(np.arange(2**b + 1) << 24 - b)
 
 
 def convolve(x: Array, weight: Array, pad: str = "constant") -> Array:
@@ -317,3 +344,18 @@ def test_escapes_of_the_page() -> None:
     np.testing.assert_array_equal(stream.group(rows, weights, "t"), symbols)
     np.testing.assert_array_equal(stream.group(rows[:7], weights, "t"), symbols[:7])
     stream.close()
+
+
+def test_the_range_coder_of_the_page_reads_what_is_written() -> None:
+    random, scales = np.random.default_rng(3), np.array([0.3, 1.0, 5.0, 20.0])
+    tables = gaussian_tables(scales.tolist())
+    groups = [random.integers(0, 4, n) for n in (700, 1, 300)]
+    symbols = [np.rint(random.normal(0, 1.4 * scales[rows])).astype(np.int32) for rows in groups]
+    symbols[2][:5] = (-70_000, 70_000, 1 << 20, 300, -300)
+    encoder = SequentialEncoder()
+    for values, rows in zip(symbols, groups, strict=True):
+        encoder.push(values, rows, tables)
+    stream = RangeStream(encoder.finish())
+    for values, rows in zip(symbols, groups, strict=True):
+        assert np.array_equal(stream.group(rows, tables.state("t"), "t"), values)
+    assert not stream.words

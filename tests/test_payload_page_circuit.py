@@ -1,4 +1,4 @@
-"""docs/FORMAT.md is enough to read a file of samples: here is a reader in Python's integers, made from sections 9.2, 12 and 13 alone."""
+"""docs/FORMAT.md is enough to read a file of samples: here is a reader in Python's integers, made from sections 9.2, 14 and 15 alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def norm(m: list[int], s: int, bits: int) -> list[int]:
 
 
 class Model:
-    """[12, Weights]"""
+    """[14, Weights]"""
 
     def __init__(self, arrays: dict[str, Any]) -> None:
         self.n, self.values, self.m, self.bits = map(int, arrays["sizes"])
@@ -94,7 +94,7 @@ class Model:
 
 
 class Block:
-    """[12, Messages and Symbols]: the samples of one chunk."""
+    """[14, Messages and Symbols]: the samples of one chunk."""
 
     def __init__(self, model: Model, samples: int, stream: Stream) -> None:
         self.model, self.count, self.stream = model, samples, stream

@@ -6,6 +6,7 @@ import json
 import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import latentpress
 from latentpress import container
 from latentpress.codecs import registry
+from latentpress.codecs.base import Codec
 from latentpress.errors import FormatError, MissingPresetError, UnsupportedError
 from tests.helpers import cli, natural, psnr, python
 
@@ -178,3 +180,46 @@ def test_a_codec_that_needs_a_preset_says_so() -> None:
     with pytest.raises(MissingPresetError, match="preset"):
         registry.load_codec("walloc-classic")
     assert np.isin(["walloc-rgb", "walloc-rgb-4x"], registry.names()).all() and "walloc-classic" not in registry.names()
+
+
+class Named(Codec):
+    """Knows names after a slash; `fetched` says which were asked for by a person."""
+
+    id, domain, dims, lossless = "named", "image", ("y", "x", "band"), True
+    fetched: ClassVar[list[str]] = []
+
+    @classmethod
+    def from_preset(cls, directory: Path, name: str) -> Named:
+        raise FormatError(f"{directory}: none")
+
+    @classmethod
+    def from_name(cls, rest: str) -> Named:
+        cls.fetched.append(rest)
+        return cls.from_cache(rest)
+
+    @classmethod
+    def from_cache(cls, rest: str) -> Named:
+        if rest not in cls.fetched:
+            raise MissingPresetError(f"{rest}: fetch it first")
+        codec = cls()
+        codec.name = f"named/{rest}"
+        return codec
+
+    encode = decode = symbols = recode = lambda *given, **more: None  # type: ignore[assignment]
+
+
+def test_names_with_a_slash_are_for_the_class_and_only_people_make_it_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    points(monkeypatch, EntryPoint("named", f"{__name__}:Named", GROUP))
+    monkeypatch.setattr(registry, "_load_class", lambda point: Named)
+    Named.fetched.clear()
+    with pytest.raises(MissingPresetError, match="fetch it first"):
+        registry.load_installed("named/net@q=1")
+    assert registry.load_codec("named/net@q=1").name == "named/net@q=1" and Named.fetched == ["net@q=1"]
+    assert registry.load_installed("named/net@q=1").name == "named/net@q=1" and Named.fetched == ["net@q=1"]
+    registry.load_installed.cache_clear()
+
+
+def test_names_with_a_slash_that_nobody_knows_are_unknown() -> None:
+    for name in ("walloc-rgb/x", "nobody/x", "/walloc-rgb", "walloc-classic/../walloc-rgb"):
+        with pytest.raises(MissingPresetError, match="no codec or preset"):
+            registry.load_codec(name)

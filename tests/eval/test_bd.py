@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from latentpress.errors import InputError
-from latentpress.eval.bd import Curve, bd_psnr, bd_rate
+from latentpress.eval.bd import METHODS, Curve, bd_psnr, bd_rate
+from latentpress.eval.quality import qualities
 
 DATA = json.loads((Path(__file__).parent / "data" / "kodak_curves.json").read_text("utf-8"))
 
@@ -25,14 +26,45 @@ def test_bd_psnr_gives_the_reference_figures_of_the_stored_curves(anchor, test, 
     assert bd_psnr(stored(anchor), stored(test)).value == pytest.approx(decibel, abs=0.002)
 
 
-@pytest.mark.parametrize("test", ["WebP", "JPEG", "hyperprior", "ELIC(paper)"])
-def test_bd_agrees_with_the_bjontegaard_package(test):
+@pytest.mark.parametrize("anchor, test, percent", DATA["bd_rate_akima"])
+def test_akima_gives_the_reference_figures_of_the_stored_curves(anchor, test, percent):
+    assert bd_rate(stored(anchor), stored(test), method="akima").value == pytest.approx(percent, abs=0.02)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("anchor, test", [("VTM", "WebP"), ("VTM", "JPEG"), ("VTM", "hyperprior"), ("VTM", "ELIC(paper)"), ("WebP", "hyperprior")])
+def test_bd_agrees_with_the_bjontegaard_package(anchor, test, method):
     package = pytest.importorskip("bjontegaard")
-    a, t = stored("VTM"), stored(test)
-    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    a, t = stored(anchor), stored(test)
+    options = {"method": method, "require_matching_points": False, "min_overlap": 0}
     theirs = package.bd_rate(a.rate, a.quality, t.rate, t.quality, **options)
-    assert bd_rate(a, t).value == pytest.approx(theirs, abs=1e-6)
-    assert bd_psnr(a, t).value == pytest.approx(package.bd_psnr(a.rate, a.quality, t.rate, t.quality, **options), abs=1e-6)
+    assert bd_rate(a, t, method=method).value == pytest.approx(theirs, abs=1e-6)
+    assert bd_psnr(a, t, method=method).value == pytest.approx(package.bd_psnr(a.rate, a.quality, t.rate, t.quality, **options), abs=1e-6)
+
+
+def in_decibel(name: str, shift: float) -> Curve:
+    """MS-SSIM of a stored curve in dB, each value moved by `shift` before."""
+    rising, curve = qualities(["ms_ssim"])[1].rising, DATA["curves"][name]
+    return Curve(name=name, rate=curve["bpp"], quality=[rising(v + shift) for v in curve["ms_ssim"]], unit="MS-SSIM in dB")
+
+
+@pytest.mark.parametrize("anchor, test, percent", DATA["bd_rate_ms_ssim_db"])
+def test_bd_rate_of_ms_ssim_in_decibel_is_the_reference_within_the_rounding_of_the_stored_values(anchor, test, percent):
+    corners = [bd_rate(in_decibel(anchor, a), in_decibel(test, t)).value for a in (-5e-5, 5e-5) for t in (-5e-5, 5e-5)]
+    assert min(corners) < percent < max(corners)
+    assert bd_rate(in_decibel(anchor, 0), in_decibel(test, 0)).value == pytest.approx(percent, abs=0.35)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(InputError, match=r"cubic.*pchip, akima"):
+        bd_rate(stored("VTM"), stored("HM"), method="cubic")
+
+
+def test_a_refusal_names_the_unit_of_the_quality():
+    low = Curve(name="low", rate=[0.1, 0.2], quality=[5, 8], unit="MS-SSIM in dB")
+    with pytest.raises(InputError, match=r"no overlap.*more operating points") as refusal:
+        bd_rate(low, Curve(name="high", rate=[1, 2], quality=[10, 12], unit="MS-SSIM in dB"))
+    assert "(MS-SSIM in dB)" in str(refusal.value)
 
 
 def test_a_constant_factor_in_rate_is_that_percentage_and_the_overlap_is_stated():

@@ -1,11 +1,13 @@
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
 
+from latentpress.codecs import compressai_env
 from latentpress.errors import FormatError, LatentpressError, MissingExtraError
-from latentpress.eval import bench_coder, compressai_env
+from latentpress.eval import bench_coder
 from latentpress.eval.coder_peers import CompressAICoder, OwnCoder
 
 has_compressai = pytest.mark.skipif(importlib.util.find_spec("compressai") is None, reason="make peers-env")
@@ -92,5 +94,6 @@ def test_ratio_below_one_means_that_ours_is_faster():
 
 def test_without_compressai_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(compressai_env.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "compressai.ans", raising=False)
     with pytest.raises(MissingExtraError, match="compressai"):
         compressai_env.load_extension.__wrapped__("ans")

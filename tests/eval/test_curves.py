@@ -3,10 +3,11 @@ import pytest
 from latentpress.errors import InputError
 from latentpress.eval.bd import Delta
 from latentpress.eval.curves import Point, as_curve, bd_table, mean_curves, mean_point, psnr_at, rising
+from latentpress.eval.quality import qualities
 
 
-def row(image: str, bpp: float, psnr: float, codec: str = "c", setting: str = "s") -> dict:
-    return {"codec": codec, "setting": setting, "image": image, "bytes": round(1000 * bpp), "bpp": bpp, "psnr": psnr}
+def row(item: str, bpp: float, psnr: float, codec: str = "c", setting: str = "s") -> dict:
+    return {"codec": codec, "setting": setting, "item": item, "bytes": round(1000 * bpp), "bpp": bpp, "psnr": psnr}
 
 
 def point(bpp: float, psnr: float) -> Point:
@@ -58,3 +59,38 @@ def test_psnr_at_a_rate_is_linear_in_log_rate_and_silent_outside():
     assert psnr_at(points, 0.2) == pytest.approx(32)
     assert psnr_at(points, 0.4) == pytest.approx(34)
     assert psnr_at(points, 0.09) is None and psnr_at(points, 0.41) is None
+
+
+def test_means_of_other_metrics_leave_out_what_an_item_has_no_number_for():
+    rows = [row("a", 1, 30) | {"ms_ssim": 0.9, "lpips": 0.2}, row("b", 1, 30) | {"ms_ssim": 0.8, "lpips": None}]
+    assert mean_point(rows, ["a", "b"], ["ms_ssim", "lpips", "absent"]).means == {"ms_ssim": pytest.approx(0.85)}
+
+
+def test_a_lossless_point_has_no_place_on_a_curve():
+    rows = [row("a", 1, 30), row("a", 2, 40, setting="t"), row("a", 9, None, setting="lossless")]
+    assert as_curve("c", mean_curves(rows, ["a"])["c"]).quality == [30, 40]
+
+
+def test_curves_of_other_metrics_rise_whatever_their_direction():
+    ms_ssim, in_db, lpips = qualities(["ms_ssim", "lpips"])
+    points = [
+        Point(setting="1", bpp=0.1, psnr=30, bytes_by_image=[1], psnr_by_image=[30], means={"ms_ssim": 0.9, "lpips": 0.4}),
+        Point(setting="2", bpp=0.2, psnr=33, bytes_by_image=[1], psnr_by_image=[33], means={"ms_ssim": 0.99, "lpips": 0.1}),
+    ]
+    assert as_curve("c", points, in_db).quality == [pytest.approx(10), pytest.approx(20)] == as_curve("c", points, ms_ssim).quality
+    assert as_curve("c", points, lpips).quality == [-0.4, -0.1]
+    assert in_db.shown(0.99) == pytest.approx(20) and ms_ssim.shown(0.99) == 0.99 and lpips.from_rising(-0.4) == 0.4
+    assert ms_ssim.from_rising(20) == pytest.approx(0.99) and in_db.from_rising(20) == 20
+
+
+def test_half_the_rate_at_equal_similarity_is_minus_fifty_percent_for_every_metric_and_method():
+    def curve(factor: float) -> list[Point]:
+        return [
+            Point(setting=f"{b}", bpp=factor * b, psnr=q, bytes_by_image=[1], psnr_by_image=[q], means={"ms_ssim": s, "lpips": d})
+            for b, q, s, d in [(0.1, 28, 0.9, 0.5), (0.2, 31, 0.95, 0.3), (0.4, 34, 0.98, 0.2), (0.8, 37, 0.99, 0.1)]
+        ]
+
+    for quality in qualities(["psnr", "ms_ssim", "lpips"]):
+        for method in ("pchip", "akima"):
+            delta = bd_table({"a": curve(1), "half": curve(0.5)}, ["a"], quality, method)["half"]["a"]
+            assert isinstance(delta, Delta) and delta.value == pytest.approx(-50), (quality, method)

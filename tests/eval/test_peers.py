@@ -14,9 +14,9 @@ from tests.eval.fakes import ShiftFamily, photograph
 PILLOW = ["jpeg", "jpeg-444", "webp", "avif", "jpeg2000"]
 
 
-@pytest.mark.parametrize("name", [*PILLOW, "jpeg-xl"])
+@pytest.mark.parametrize("name", [*PILLOW, "jxl"])
 def test_a_peer_gives_the_picture_back_and_more_quality_costs_more_bytes(name):
-    if name == "jpeg-xl":
+    if name == "jxl":
         pytest.importorskip("imagecodecs")
     peers, image = family(name), photograph()
     low, high = peers.at(peers.points[1]), peers.at(peers.points[-1])
@@ -76,7 +76,7 @@ def test_default_peers_need_no_extra():
 def test_a_missing_imagecodecs_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(MissingExtraError, match=r"latentpress\[peers\]"):
-        family("jpeg-xl").at(50).encode(photograph())
+        family("jxl").at(50).encode(photograph())
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -1,147 +1,213 @@
-"""The training loop: schedules, crops, gradient averaging, resuming, and freezing what it made."""
+"""The loop: what is promised about resuming, several processes, auxiliary losses and steps that are no numbers."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import random
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
+from torch import Tensor
 
-from latentpress.codecs.image_walloc import WallocRGB, WallocRGBConfig, WallocRGBModel, frozen_weights
-from latentpress.codecs.presets import write_preset
-from latentpress.datasets.photographs import photographs, split
-from latentpress.train import freeze, loop
-from latentpress.train.data import Crops
+from latentpress.errors import InputError
+from latentpress.train.checkpoint import read_weights
+from latentpress.train.log import LINES, read_lines
+from latentpress.train.loop import train
+from tests.train.tiny import Tiny, TinyOptions, config, photographs, same
 
-TINY = WallocRGBConfig(width=16, latents=16, analysis_blocks=1, synthesis_blocks=1, hyper=8, context=16, levels=3)
-
-
-def smooth(seed: int, size: int = 96) -> torch.Tensor:
-    """uint8 [3, size, size] with structure at several scales."""
-    noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
-    image = torch.nn.functional.interpolate(noise, size=(size, size), mode="bicubic")[0].clamp(0, 1)
-    return (image * 255).to(torch.uint8)
-
-
-def test_the_rate_warms_up_stays_and_falls_to_a_hundredth() -> None:
-    config = loop.LoopConfig(run="r", data="d", rate=1.0, warmup=100, constant=0.5)
-    assert loop.learning_rate(config, 49, 0.0) == pytest.approx(0.5)
-    assert loop.learning_rate(config, 1000, 0.49) == 1.0
-    assert loop.learning_rate(config, 1000, 0.75) == pytest.approx(0.5)
-    assert loop.learning_rate(config, 1000, 1.0) == pytest.approx(0.01)
-
-
-def test_levels_stay_in_range_and_prefer_the_inner_ones() -> None:
-    torch.manual_seed(0)
-    levels = loop.sample_levels(4000, 8)
-    assert levels.min() >= 0 and levels.max() <= 7
-    outer = float(((levels < 1) | (levels > 6)).float().mean())
-    assert 0.02 < outer < 0.08  # a uniform draw would give 0.29
-
-
-def test_crops_are_parts_of_the_photographs_in_all_orientations() -> None:
-    image = torch.arange(3 * 32 * 40).reshape(3, 32, 40).remainder(251).to(torch.uint8)
-    crops = Crops([image], crop=32, batch=64, seed=3)
-    batch = crops.next()
-    assert batch.shape == (64, 3, 32, 32) and batch.min() >= 0 and batch.max() <= 1
-    starts = {tuple((b[0, 0, :2] * 255).round().int().tolist()) for b in batch}
-    assert len(starts) > 8
-    again = Crops([image], crop=32, batch=64, seed=3).next()
-    assert torch.equal(batch, again)
-
-
-def test_validation_photographs_are_not_trained_on(tmp_path: Path) -> None:
-    for i in range(41):
-        Image.new("RGB", (8, 8)).save(tmp_path / f"{i:03d}.png")
-    training, validation = split(photographs(tmp_path))
-    assert len(validation) == 3 and not set(training) & set(validation) and len(training) == 38
-    with pytest.raises(FileNotFoundError, match="no photographs"):
-        photographs(tmp_path / "none")
-
-
-def test_gradients_that_are_not_finite_are_noticed() -> None:
-    parameter = nn.Parameter(torch.zeros(3))
-    parameter.grad = torch.tensor([1.0, math.nan, 0.0])
-    assert not loop.average_gradients([parameter], 1)
-    parameter.grad = torch.tensor([1.0, 2.0, 0.0])
-    assert loop.average_gradients([parameter], 1) and parameter.grad.tolist() == [1, 2, 0]
-
-
-_WORKER = """
-import sys, torch
-from torch import nn
-from latentpress.train import loop
-rank, store = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
-parameter = nn.Parameter(torch.zeros(2))
-parameter.grad = torch.tensor([1.0, 10.0]) * (rank + 1)
-loop.average_gradients([parameter], 2)
-print(parameter.grad.tolist())
+ROOT = Path(__file__).parent.parent.parent
+CURVE = ("step", "loss", "bpp", "psnr", "norm", "auxiliary", "rate")
+WORKER = """
+import json, sys
+sys.path.append(sys.argv[1])
+from pathlib import Path
+from tests.train.tiny import Tiny, config
+from latentpress.train.loop import train
+train(config(Path(sys.argv[2]), Path(sys.argv[3]), **json.loads(sys.argv[4])), trainable=Tiny)
 """
 
 
-def test_two_processes_get_the_mean_of_their_gradients(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-c", _WORKER]
-    workers = [subprocess.Popen([*command, str(r), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True) for r in range(2)]
-    assert [w.communicate(timeout=120)[0].strip() for w in workers] == ["[1.5, 15.0]"] * 2
-
-
 @pytest.fixture(scope="module")
-def trained() -> WallocRGBModel:
-    """A tiny model after a few steps of the real loss through the integer prior."""
-    torch.manual_seed(0)
-    model = WallocRGBModel(TINY)
-    model.prior.network.set_through(True)
-    crops = Crops([smooth(i) for i in range(4)], crop=64, batch=2, seed=1)
-    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
-    torch.manual_seed(1)
-    costs = []
-    for _ in range(60):
-        cost, _, _ = model.loss(crops.next(), torch.rand(2) * 2)
-        optimiser.zero_grad()
-        cost.backward()
-        optimiser.step()
-        costs.append(cost.item())
-    assert np.mean(costs[-10:]) < 0.5 * np.mean(costs[:10])
-    return model.eval().requires_grad_(False)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photographs(tmp_path_factory.mktemp("photographs"))
 
 
-def test_a_frozen_model_counts_the_bits_that_the_trained_one_counts(trained: WallocRGBModel) -> None:
-    """Same symbols through the straight-through network and the integer one; the tables are those of the densities."""
-    core = freeze.core_of(trained, trained.prior.factorized.freeze(), freeze.GaussianConditional.freeze(), skip=0)
-    x = smooth(9, 128)[None].float() / 255
-    _, bits = trained(x, torch.tensor([1.0]), rounded=True)
-    quantised = core.quantise(core.analyse(x), 128)
-    assert core.bits(quantised) == pytest.approx(float(bits), rel=0.02)  # float16 transforms move a few latents
+def curve(run: Path) -> list[dict[str, Any]]:
+    return [{k: line[k] for k in CURVE} for line in read_lines(run, "train")]
 
 
-def test_tables_fitted_by_counting_code_what_they_counted_in_fewer_bits(trained: WallocRGBModel) -> None:
-    images = [smooth(i, 128) for i in range(3)]
-    plain = freeze.core_of(trained, trained.prior.factorized.freeze(), freeze.GaussianConditional.freeze(), skip=1)
-    fitted = freeze.core_of(trained, *freeze.fit_tables(trained, images, 1, 2, 7), skip=1)
-    total = {}
-    for name, core in (("plain", plain), ("fitted", fitted)):
-        total[name] = sum(core.bits(q) for q in freeze.coded_symbols(core, images, 2, 7))
-    assert total["fitted"] < total["plain"]
+def newest(run: Path) -> dict[str, Any]:
+    return torch.load(sorted((run / "checkpoints").glob("*.pt"))[-1], weights_only=True)  # type: ignore[no-any-return]
 
 
-def test_a_preset_written_and_loaded_gives_the_same_bytes(trained: WallocRGBModel, tmp_path: Path) -> None:
-    from dataclasses import asdict
+def weights(run: Path) -> dict[str, Tensor]:
+    return newest(run)["model"]  # type: ignore[no-any-return]
 
-    from latentpress.codecs.base import Signal, Target
 
-    z_tables, y_tables = trained.prior.factorized.freeze(), freeze.GaussianConditional.freeze()
-    description = {"codec": "walloc-rgb", "config": asdict(TINY), "skip": 1}
-    write_preset(tmp_path / "tiny", description, frozen_weights(trained, z_tables, y_tables))
-    codec = WallocRGB.from_preset(tmp_path / "tiny", "tiny")
-    core = freeze.core_of(trained, z_tables, y_tables, 1)
-    data = smooth(5, 64).permute(1, 2, 0).contiguous().numpy()
-    encoded = codec.encode(Signal(data=data, dims=("y", "x", "band")), Target(quality=50), effort=0)
-    expected = core.pack(core.quantise(core.analyse(core.to_samples(data)), 128))
-    assert encoded.chunks[0].payload == expected
+def worker(run: Path, data: Path, settings: dict[str, Any], **env: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", WORKER, str(ROOT), str(run), str(data), json.dumps(settings)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", **env}, stderr=subprocess.PIPE)
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=40), trainable=Tiny)
+    lines = read_lines(tmp_path / "run", "train")
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"] and 0 <= lines[-1]["waiting"] < 1
+    assert {p.name for p in (tmp_path / "run").iterdir()} >= {"config.yaml", LINES, "checkpoints", "weights.safetensors", "best.safetensors"}
+    state, facts = read_weights(tmp_path / "run" / "weights.safetensors")
+    assert facts["codec"] == "tiny" and facts["step"] == 40 and facts["model"]["width"] == 4 and set(state) == set(Tiny(TinyOptions()).state_dict())
+
+
+def test_a_run_killed_at_a_random_step_goes_on_as_if_it_had_not_been(tmp_path: Path, data: Path) -> None:
+    settings = {"steps": 24, "optimiser": "soap", "model": {"noise": 0.2}, "log_every": 2, "shrink": 1.5}
+    train(config(tmp_path / "whole", data, **settings), trainable=Tiny)
+    fatal = random.SystemRandom().randrange(6, 20)
+    process = worker(tmp_path / "broken", data, settings, TINY_SLEEP="0.05")
+    log, deadline = tmp_path / "broken" / LINES, time.monotonic() + 120
+    while time.monotonic() < deadline and (not log.exists() or log.read_text().count("\n") < fatal // 2):
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < max(line["step"] for line in read_lines(tmp_path / "broken", "train")) < 24, f"killed near step {fatal}"
+    train(config(tmp_path / "broken", data, **settings), trainable=Tiny, resume=True)
+    assert curve(tmp_path / "broken") == curve(tmp_path / "whole"), f"killed near step {fatal}"
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"), 0)
+
+
+def test_two_processes_reach_the_weights_of_one_with_twice_the_batch(tmp_path: Path, data: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0",
+                "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
+    settings = {"batch": 2, "accumulate": 2}
+    both = [worker(tmp_path / "two", data, settings, RANK=str(r), LOCAL_RANK=str(r), **torchrun) for r in range(2)]
+    errors = [process.communicate(timeout=180)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    train(config(tmp_path / "one", data, batch=8), trainable=Tiny)
+    assert same(weights(tmp_path / "two"), weights(tmp_path / "one"), 1e-5)
+    for a, b in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    train(config(tmp_path / "half", data, batch=4), trainable=Tiny)
+    assert not same(weights(tmp_path / "half"), weights(tmp_path / "one"), 1e-4)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "large", data, batch=6), trainable=Tiny)
+    train(config(tmp_path / "parts", data, batch=2, accumulate=3), trainable=Tiny)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "large"), 1e-5)
+
+
+class Apart(Tiny):
+    """The main loss alone, the auxiliary parameter fixed."""
+
+    def auxiliary_parameters(self) -> list[torch.nn.Parameter]:
+        self.quantile.requires_grad_(False)
+        return []
+
+
+def test_neither_loss_moves_the_parameters_of_the_other(tmp_path: Path, data: Path) -> None:
+    still = {"auxiliary_rate": 1e-30, "clip": 0.0}
+    train(config(tmp_path / "both", data, **still), trainable=Tiny)
+    train(config(tmp_path / "main", data, **still), trainable=Apart)
+    assert same(weights(tmp_path / "both"), weights(tmp_path / "main"), 0)  # layers: no trace of the auxiliary loss
+    train(config(tmp_path / "auxiliary", data, rate=1e-30), trainable=Tiny)
+    model = Tiny(TinyOptions())
+    model.load_state_dict(weights(tmp_path / "auxiliary"))
+    assert (model.quantile > 0.5).all()  # towards 1 + the mean of y; the main loss alone would have other signs
+    gradient = torch.autograd.grad(model(torch.rand(2, 3, 16, 16)).main, model.quantile)[0]
+    assert (gradient > 0).any()
+
+
+def test_steps_that_are_no_numbers_are_skipped_and_reported(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, model={"bad_from": 4, "bad": 3}), trainable=Tiny)
+    assert [line["step"] for line in read_lines(tmp_path / "run", "event")] == [5, 6, 7]
+    assert read_lines(tmp_path / "run", "train")[-1]["skipped"] == 3
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+    assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "run", "train") if "loss" in line)
+
+
+def test_a_run_of_nothing_but_bad_steps_stops(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match=r"4 steps in a row without finite gradients; try --resume --set rate=0\.005"):
+        train(config(tmp_path / "run", data, model={"bad_from": 5, "bad": 99}, max_skips=4), trainable=Tiny)
+    assert newest(tmp_path / "run")["step"] == 5
+
+
+def test_another_run_is_not_written_over(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data), trainable=Tiny)
+    with pytest.raises(InputError, match="holds a run already; give --resume"):
+        train(config(tmp_path / "run", data), trainable=Tiny)
+    with pytest.raises(InputError, match="made by tiny width=4, this run trains tiny width=6"):
+        train(config(tmp_path / "run", data, model={"width": 6}), trainable=Tiny, resume=True)
+
+
+def test_a_finished_run_goes_on_when_it_gets_more_steps(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=6), trainable=Tiny)
+    train(config(tmp_path / "run", data, steps=12), trainable=Tiny, resume=True)
+    assert [line["step"] for line in read_lines(tmp_path / "run", "train")] == [3, 6, 9, 12]
+
+
+def test_a_finished_run_is_validated_once(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=5), trainable=Tiny)  # the last step is one that saves anyway
+    train(config(tmp_path / "run", data, steps=5), trainable=Tiny, resume=True)
+    assert [line["step"] for line in read_lines(tmp_path / "run", "validation")] == [5] and newest(tmp_path / "run")["validated"] == 5
+
+
+def test_the_best_weights_are_those_of_the_least_cost_so_far(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=40, rate=0.3, constant=1.0, ema=0.0, validate_every=4), trainable=Tiny)
+    costs = {line["step"]: line["cost"] for line in read_lines(tmp_path / "run", "validation")}
+    best = min(costs, key=lambda step: costs[step])
+    assert best < 40 and read_weights(tmp_path / "run" / "best.safetensors")[1]["step"] == best
+
+
+def test_mixed_precision_keeps_weights_in_float32(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=40, precision="bf16"), trainable=Tiny)
+    train(config(tmp_path / "full", data, steps=40), trainable=Tiny)
+    lines, full = (read_lines(tmp_path / run, "train") for run in ("run", "full"))
+    assert all(v.dtype == torch.float32 for v in weights(tmp_path / "run").values())
+    assert lines[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.1) and lines[-1]["loss"] != full[-1]["loss"]
+
+
+def test_weights_of_another_run_are_a_start(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "first", data), trainable=Tiny)
+    start = str(tmp_path / "first" / "weights.safetensors")
+    train(config(tmp_path / "second", data, steps=1, rate=1e-30, auxiliary_rate=1e-30, weights=start, ema=0.0), trainable=Tiny)
+    assert same(read_weights(Path(start))[0], weights(tmp_path / "second"), 1e-6)
+    with pytest.raises(InputError, match=r"weights.safetensors: does not fit tiny with these settings; 4 of 6 tensors differ"):
+        train(config(tmp_path / "third", data, weights=start, model={"width": 5}), trainable=Tiny)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_an_interrupted_run_saves_its_last_step_and_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, optimiser: str) -> None:
+    settings = {"optimiser": optimiser, "model": {"noise": 0.2}}
+    train(config(tmp_path / "whole", data, **settings), trainable=Tiny)
+    plain = Tiny.forward
+
+    def forward(self: Tiny, batch: Tensor) -> Any:
+        if self.training and self.forwards == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiny, "forward", forward)
+        train(config(tmp_path / "run", data, **settings), trainable=Tiny)
+    assert newest(tmp_path / "run")["step"] == 7
+    train(config(tmp_path / "run", data, **settings), trainable=Tiny, resume=True)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_a_run_ends_after_its_minutes(tmp_path: Path, data: Path) -> None:
+    train(config(tmp_path / "run", data, steps=None, minutes=0.02), trainable=Tiny)
+    assert newest(tmp_path / "run")["spent"] >= 1.2
+    with pytest.raises(InputError, match="give --steps or --minutes"):
+        train(config(tmp_path / "endless", data, steps=None), trainable=Tiny)

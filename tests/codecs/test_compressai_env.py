@@ -3,8 +3,8 @@ from types import ModuleType
 
 import pytest
 
+from latentpress.codecs import compressai_env
 from latentpress.errors import MissingExtraError
-from latentpress.eval import compressai_env
 
 
 @pytest.fixture

@@ -45,17 +45,24 @@ def import_compressai() -> ModuleType:
 
 @cache
 def load_extension(name: str) -> ModuleType:
-    """One of CompressAI's compiled modules ("ans", "_CXX") without the package around it: milliseconds. Raises MissingExtraError."""
+    """One of CompressAI's compiled modules ("ans", "_CXX") without the package around it: milliseconds. Raises MissingExtraError.
+
+    It goes by its full name, as its types can be registered only once in a process: the package, imported before or later, shares it.
+    """
+    full = f"compressai.{name}"
+    if full in sys.modules:
+        return sys.modules[full]
     package = importlib.util.find_spec("compressai")
     folders = [Path(p) for p in (package.submodule_search_locations or [])] if package else []
     found = [f for folder in folders for f in sorted(folder.glob(f"{name}.*"))]
     if not found:
         raise MissingExtraError("compressai", "compressai")
-    spec = importlib.util.spec_from_file_location(name, found[0])
+    spec = importlib.util.spec_from_file_location(full, found[0])
     if spec is None or spec.loader is None:
         raise MissingExtraError("compressai", "compressai")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.modules[full] = module
     return module
 
 

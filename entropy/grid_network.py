@@ -1,0 +1,294 @@
+"""The network of the hierarchical integer grid: what is decoded around a point -> where the next integer lies, and how far it may stray.
+
+One octave splits a grid into four: "ee" (the coarser grid, coded before), then "oo", "eo", "oe", each seeing all groups before it from
+every side; in each group the channels come one after the other, each seeing the residuals of those before.
+
+    neighbours - mean of the nearest four, in quarters --/ mean absolute deviation--> features --blocks--> h --heads--> location, scale
+    the same, undivided ---------------------------------- linear predictor ----------------------------------> (+) location
+
+Nothing here knows units: features are divided by the neighbourhood's own deviation `act`, the location comes back in units of `act` and the
+scale as a power of two beside it, so one network serves all octaves, bit depths and sources.
+
+Exact (exact.py): every value is an integer carried in floats. The deviation is an integer sum; its logarithm is read off the float's bits
+(three bits of mantissa, so 1/8 octave, piecewise linear), its reciprocal and itself are tables of twelve significant bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentpress.entropy.exact import Fixed, FixedConv2d, IntegerConv2d, floor_through, leaky, to_fixed
+
+CHANNELS = 3
+LOG_STEPS = 8  # of the logarithm, an octave
+LOCATION = 16  # steps of a location, a unit of the samples
+DEVIATIONS = 12  # neighbours whose deviations are summed
+OFFSET = 19  # added to their sum, in quarters: .4 of a unit for each
+FEATURE = Fixed(frac=4, limit=96)
+ACTIVATION = Fixed(frac=6, limit=2047)
+OUTPUT = Fixed(frac=6, limit=1023)
+UNITS = math.log2(4 * DEVIATIONS) * LOG_STEPS  # logarithm of a deviation of one unit
+LOG_RANGE = LOG_STEPS * 26
+
+# where the neighbours of a group lie, nearest four first: (group, rows down, columns right) in positions of the half-resolution grids
+Place = tuple[str, int, int]
+NEIGHBOURS: dict[str, tuple[Place, ...]] = {
+    "oo": (
+        ("ee", 0, 0), ("ee", 0, 1), ("ee", 1, 0), ("ee", 1, 1),
+        *(("ee", y, x) for y in range(-1, 3) for x in range(-1, 3) if not (0 <= y <= 1 and 0 <= x <= 1)),
+    ),
+    "eo": (
+        ("ee", 0, 0), ("ee", 0, 1), ("oo", -1, 0), ("oo", 0, 0),
+        ("ee", -1, 0), ("ee", -1, 1), ("ee", 1, 0), ("ee", 1, 1), ("ee", 0, -1), ("ee", 0, 2), ("oo", -1, -1), ("oo", -1, 1),
+        ("oo", 0, -1), ("oo", 0, 1), ("oo", -2, 0), ("oo", 1, 0),
+    ),
+    "oe": (
+        ("ee", 0, 0), ("ee", 1, 0), ("oo", 0, -1), ("oo", 0, 0),
+        ("eo", 0, -1), ("eo", 0, 0), ("eo", 1, -1), ("eo", 1, 0), ("ee", 0, -1), ("ee", 0, 1), ("ee", 1, -1), ("ee", 1, 1),
+        ("ee", -1, 0), ("ee", 2, 0), ("oo", 0, -2), ("oo", 0, 1), ("eo", -1, 0), ("eo", 2, 0), ("eo", 0, -2), ("eo", 0, 1),
+    ),
+}  # fmt: skip
+GROUPS = tuple(NEIGHBOURS)
+REACH = 3  # positions that a neighbour may lie away
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """width: features; blocks: residual blocks a group; head: hidden features of a channel's head; octaves: of the network's biases."""
+
+    width: int = 48
+    blocks: int = 2
+    head: int = 32
+    octaves: int = 5
+    peak: int = 255  # largest magnitude of a sample that float32 carries exactly through the linear predictor
+
+
+def log_steps(x: Tensor) -> Tensor:
+    """Integers >= 1 carried in float32 -> floor-like logarithm in 1/8 octaves, piecewise linear, exact: the top bits of the float itself."""
+    return ((x.contiguous().view(torch.int32) >> 20) - (127 << 3)).to(torch.float32)
+
+
+def _significant(values: Tensor, bits: int) -> Tensor:
+    mantissa, exponent = torch.frexp(values.double())
+    return torch.ldexp(torch.round(mantissa * 2**bits), exponent - bits).float()
+
+
+def _bucket_centres() -> Tensor:
+    """Value of x in the middle of each step of log_steps."""
+    step = torch.arange(LOG_RANGE, dtype=torch.float64)
+    return 2 ** (step // LOG_STEPS) * (1 + (step % LOG_STEPS + 0.5) / LOG_STEPS)
+
+
+def _layers(module: nn.Module) -> list[Any]:
+    """Children of a ModuleList, whose type is not known to say more."""
+    return list(module.children())
+
+
+class Group(nn.Module):
+    """One pixel group of every octave. Interfaces in integers; the layers inside in real units while training."""
+
+    deviation: Tensor
+    reciprocal: Tensor
+    scale_reciprocal: Tensor
+
+    def __init__(self, config: GridConfig, name: str) -> None:
+        super().__init__()
+        self.places, c = NEIGHBOURS[name], config.width
+        inputs = CHANNELS * len(self.places) + 2 * CHANNELS
+        difference = Fixed(frac=2, limit=8 * config.peak + 7)
+        self.enter = FixedConv2d(inputs, c, 1, source=FEATURE, target=ACTIVATION)
+        self.octave = nn.Parameter(torch.zeros(config.octaves, c))
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([
+                FixedConv2d(c, c, 3, source=ACTIVATION, target=ACTIVATION, groups=c),
+                FixedConv2d(c, 2 * c, 1, source=ACTIVATION, target=ACTIVATION),
+                FixedConv2d(2 * c, c, 1, source=ACTIVATION, target=ACTIVATION),
+            ]) for _ in range(config.blocks)
+        )  # fmt: skip
+        self.linear = nn.ModuleList(
+            FixedConv2d(CHANNELS * len(self.places) + k, 1, 1, source=difference, target=Fixed(frac=4, limit=1 << 20)) for k in range(CHANNELS)
+        )
+        self.head = nn.ModuleList(
+            nn.ModuleList([
+                FixedConv2d(c + 2 * k, config.head, 1, source=ACTIVATION, target=ACTIVATION),
+                FixedConv2d(config.head, 2, 1, source=ACTIVATION, target=OUTPUT),
+            ]) for k in range(CHANNELS)
+        )  # fmt: skip
+        self.mix = nn.Parameter(torch.tensor([[1.0, 0.3, -1.0]] * CHANNELS))
+        self.relative = nn.Parameter(torch.tensor([[-0.5, 0.0, 1.0]] * CHANNELS))
+        centres = _bucket_centres()
+        self.register_buffer("deviation", _significant(LOCATION * centres / (4 * DEVIATIONS), 11), persistent=False)
+        self.register_buffer("reciprocal", _significant(2.0**FEATURE.frac * DEVIATIONS / centres, 11), persistent=False)
+        steps = torch.arange(LOG_RANGE, dtype=torch.float64)
+        self.register_buffer("scale_reciprocal", _significant(2 ** (-(steps - UNITS) / LOG_STEPS), 11), persistent=False)
+        self.through, self.integer = True, False
+        self._start()
+
+    def _start(self) -> None:
+        """Quiet outputs: the first prediction is the mean of the nearest four."""
+        narrow, outer = [_layers(b)[2] for b in self.blocks], [_layers(h)[1] for h in self.head]
+        for layers, spread in ((narrow, 0.02), (outer, 0.01), (_layers(self.linear), 0.0)):
+            for layer in layers:
+                nn.init.normal_(layer.weight, std=spread)
+                nn.init.zeros_(layer.bias)
+
+    def _inside(self, integers: Tensor, frac: int) -> Tensor:
+        """Integers to what the layers take: real units while training, themselves when frozen."""
+        return integers if self.integer else integers / 2.0**frac
+
+    def _outside(self, values: Tensor, frac: int) -> Tensor:
+        return values if self.integer else values * 2.0**frac
+
+    def activation(self, x: Tensor) -> Tensor:
+        return leaky(x, (0 if self.integer else ACTIVATION.frac) if self.through else None)
+
+    def clip(self, x: Tensor) -> Tensor:
+        limit = ACTIVATION.limit / (1 if self.integer else 2**ACTIVATION.frac)
+        return x.clamp(-limit, limit) if x.requires_grad else x.clamp_(-limit, limit)
+
+    def octave_bias(self, octave: int) -> Tensor:
+        row = self.octave[min(octave, len(self.octave) - 1)][:, None, None]
+        return row if self.integer or not self.through else to_fixed(row, ACTIVATION)
+
+    def features(self, around: Tensor, misses: Tensor, octave: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """around [b, 3 n, h, w] integers, place by place; misses [b, 3, h, w]: sum of the nearest four's |error| in 1/16.
+
+        Gives (h [b, width, h, w], sum of the nearest four [b, 3, h, w], differences in quarters [b, 3 n, h, w], log deviation [b, 3, h, w]).
+        """
+        b, _, height, width = around.shape
+        places = around.view(b, -1, CHANNELS, height, width)
+        total = places[:, :4].sum(1)
+        difference = 4 * places - total[:, None]
+        log = log_steps(difference[:, :DEVIATIONS].abs().sum(1) + OFFSET)
+        reciprocal = self.reciprocal[log.long()]
+        divided = torch.floor(difference * reciprocal[:, None] + 0.5).clamp(-FEATURE.limit, FEATURE.limit)
+        level = (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
+        miss = (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
+        x = torch.cat([divided.flatten(1, 2), level, miss], 1)
+        h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
+        for block in self.blocks:
+            depthwise, wide, narrow = _layers(block)
+            h = self.clip(h + narrow(self.activation(wide(self.activation(depthwise(h))))))
+        return self.activation(h), total, difference.flatten(1, 2), log
+
+    def parameters_of(
+        self, channel: int, h: Tensor, seen: list[Tensor], total: Tensor, difference: Tensor, residuals: list[Tensor], log: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(location in 1/16 [b, h, w], log2 of the scale in 1/8 [b, h, w]); seen, residuals: what `observe` gave for the channels before."""
+        enter, leave = _layers(self.head[channel])
+        out = self._outside(leave(self.activation(enter(torch.cat([h, *seen], 1)))), OUTPUT.frac)
+        base = self._outside(self.linear[channel](self._inside(torch.cat([difference, *residuals], 1), 2))[:, 0], 4)
+        deviation = self.deviation[log[:, channel].long()]
+        location = 4 * total[:, channel] + base + floor_through(out[:, 0] * deviation / 2.0**OUTPUT.frac)
+        return location, log[:, channel] + out[:, 1] / LOG_STEPS
+
+    def observe(self, channel: int, x: Tensor, location: Tensor, scale: Tensor, total: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [b, 2, h, w] and residual in quarters [b, 1, h, w] that a decoded channel gives to the next ones."""
+        residual = 4 * x - total[:, channel]
+        near = torch.floor(residual * self.reciprocal[log[:, channel].long()] + 0.5)
+        row = torch.floor(scale.detach() + 0.5).clamp(0, LOG_RANGE - 1).long()
+        error = torch.floor((LOCATION * x - location.detach()) * self.scale_reciprocal[row] + 0.5)
+        seen = torch.stack([near, error], 1).clamp(-FEATURE.limit, FEATURE.limit)
+        return self._inside(seen * 2.0 ** (ACTIVATION.frac - FEATURE.frac), ACTIVATION.frac), residual[:, None]
+
+    def bits(self, channel: int, x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        """-log2 of the mixture's mass on [x - 1/2, x + 1/2], summed."""
+        s = torch.exp2((scale - UNITS) / LOG_STEPS)[:, None] * torch.exp(self.relative[channel])[:, None, None]
+        s = s.clamp_min(0.04)
+        centre = (x - location / LOCATION)[:, None]
+        high, low = (centre + 0.5) / s, (centre - 0.5) / s
+        flip = torch.where(high + low > 0, -1.0, 1.0)
+        mass = (torch.sigmoid(flip * high) - torch.sigmoid(flip * low)).abs()
+        mass = (mass * torch.softmax(self.mix[channel], 0)[:, None, None]).sum(1)
+        return -torch.log2(mass * 0.9999 + 1e-4 / 1024).sum()
+
+
+def neighbours(parts: Mapping[str, Tensor], name: str) -> Tensor:
+    """parts: groups decoded so far, [b, c, h, w] each, padded by REACH -> [b, n c, h, w], place by place."""
+    found = []
+    for source, dy, dx in NEIGHBOURS[name]:
+        part = parts[source]
+        h, w = part.shape[2] - 2 * REACH, part.shape[3] - 2 * REACH
+        found.append(part[:, :, REACH + dy : REACH + dy + h, REACH + dx : REACH + dx + w])
+    return torch.cat(found, 1)
+
+
+def padded(x: Tensor) -> Tensor:
+    return F.pad(x, (REACH,) * 4, mode="replicate")
+
+
+class GridNetwork(nn.Module):
+    """All groups. forward: integers [b, 3, h, w], sides multiples of 2**octaves -> bits of each octave and group, coarse octaves first."""
+
+    def __init__(self, config: GridConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or GridConfig()
+        self.groups = nn.ModuleDict({name: Group(config, name) for name in GROUPS})
+
+    def freeze(self) -> GridNetwork:
+        """The same wiring over IntegerConv2d layers."""
+        frozen = copy.deepcopy(self)
+        for module in list(frozen.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, FixedConv2d):
+                    setattr(module, name, child.freeze()) if not isinstance(module, nn.ModuleList) else module.__setitem__(int(name), child.freeze())
+            if isinstance(module, Group):
+                module.octave = nn.Parameter(torch.floor(module.octave.detach() * 2**ACTIVATION.frac + 0.5), requires_grad=False)
+                module.integer = module.through = True
+        return frozen.eval().requires_grad_(False)
+
+    def integer_layers(self) -> dict[str, IntegerConv2d]:
+        return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntegerConv2d)}
+
+    def set_through(self, on: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, FixedConv2d | Group):
+                module.through = on
+
+    def group_bits(self, name: str, parts: Mapping[str, Tensor], misses: Mapping[str, Tensor], x: Tensor, octave: int) -> tuple[Tensor, Tensor]:
+        """(bits, |errors| in 1/16 [b, 3, h, w])."""
+        group: Group = self.groups[name]  # type: ignore[assignment]
+        around = neighbours(parts, name)
+        near = neighbours(misses, name)[:, : 4 * CHANNELS].view(x.shape[0], 4, CHANNELS, *x.shape[2:]).sum(1)
+        h, total, difference, log = group.features(around, near, octave)
+        bits = x.new_zeros(())
+        seen: list[Tensor] = []
+        residuals: list[Tensor] = []
+        errors: list[Tensor] = []
+        for k in range(CHANNELS):
+            location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
+            bits = bits + group.bits(k, x[:, k], location, scale)
+            features, residual = group.observe(k, x[:, k], location, scale, total, log)
+            seen.append(features)
+            residuals.append(residual)
+            errors.append((LOCATION * x[:, k] - location.detach()).abs())
+        return bits, torch.stack(errors, 1)
+
+    def forward(self, x: Tensor, octaves: int = 5) -> list[Tensor]:
+        grids = [x]
+        for _ in range(octaves):
+            grids.append(grids[-1][:, :, ::2, ::2])
+        misses = torch.full_like(grids[-1], 4.0 * LOCATION)
+        bits = []
+        for octave in reversed(range(octaves)):
+            grid = grids[octave]
+            parts = {"ee": padded(grid[:, :, ::2, ::2])}
+            missed = {"ee": padded(misses)}
+            full = torch.empty_like(grid)
+            full[:, :, ::2, ::2] = misses
+            for name, (i, j) in {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}.items():
+                part = grid[:, :, i::2, j::2]
+                cost, error = self.group_bits(name, parts, missed, part, octave)
+                bits.append(cost)
+                parts[name], missed[name] = padded(part), padded(error)
+                full[:, :, i::2, j::2] = error
+            misses = full
+        return bits

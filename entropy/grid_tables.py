@@ -1,0 +1,95 @@
+"""Coding tables of the hierarchical integer grid: (shape, scale, fraction of the location) -> a row.
+
+A scale index counts quarter octaves. Small scales need the location finely (sixteenths), large ones not at all; scales above `WIDE` are coded
+by the row of the scale some octaves below, and as many low bits of the residual go out flat: the mass within so short a span is flat.
+Rows are symmetric mixtures of logistics when they are made, then sharpened by counting; they are stored, never rebuilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.entropy.grid_network import LOCATION, LOG_STEPS, UNITS
+from latentpress.entropy.tables import Tables
+
+STEPS = 4  # scale rows an octave
+FIRST = -18  # scale 2**(FIRST / STEPS): .044 of a unit
+WIDE = 24  # scale 2**(WIDE / STEPS) = 64 is the widest row
+ROWS = WIDE - FIRST + 1
+MAX_LOW = 12  # bits that may go out flat
+Integers = NDArray[np.int32]
+
+
+def fraction_bits(row: int) -> int:
+    """How many bits of the location's fraction distinguish rows of this scale."""
+    octave = (row + FIRST) / STEPS
+    return 4 if octave < 0 else 3 if octave < 1 else 2 if octave < 2 else 1 if octave < 3 else 0
+
+
+BITS = np.array([fraction_bits(r) for r in range(ROWS)], np.int32)
+START = np.concatenate([[0], np.cumsum(1 << BITS)]).astype(np.int32)
+PER_SHAPE = int(START[-1])
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """For each point: base (what the residual is taken from), row of the tables (of shape 0), low (bits of the residual that go out flat)."""
+
+    base: Integers
+    row: Integers
+    low: Integers
+
+
+def choose(location: Integers, scale: Integers) -> Chosen:
+    """location in 1/16, scale in 1/8 octaves above 1/48 of a unit (what the network gives, floored): flat int32 of one length."""
+    index = ((scale - round(UNITS) + 1) >> 1) - FIRST  # LOG_STEPS is twice STEPS
+    low = np.clip((index - ROWS + STEPS) // STEPS, 0, MAX_LOW)
+    row = np.clip(index - low * STEPS, 0, ROWS - 1)
+    bits = BITS[row]
+    step = LOCATION >> bits
+    fine = location + (step >> 1) & -step
+    base = np.where(low > 0, (location >> 4) - ((1 << low) >> 1), fine >> 4)
+    fraction = np.where(low > 0, 0, (fine & LOCATION - 1) >> 4 - bits)
+    return Chosen(base, START[row] + fraction, low)
+
+
+def scale_of(row: int) -> float:
+    return float(2.0 ** ((row + FIRST) / STEPS))
+
+
+def mixture_tables(weights: NDArray[np.float64], widths: NDArray[np.float64], tail: float = 2.0**-19) -> Tables:
+    """weights, widths [shapes, components] (relative to the scale) -> PER_SHAPE rows a shape, then MAX_LOW flat rows (1 to MAX_LOW bits)."""
+    masses, lows = [], []
+    for w, s in zip(weights, widths, strict=True):
+        for row in range(ROWS):
+            for fraction in range(1 << BITS[row]):
+                mass, low = _logistics(w, np.maximum(s * scale_of(row), 0.04), fraction / (1 << BITS[row]), tail)
+                masses.append(mass)
+                lows.append(low)
+    for bits in range(1, MAX_LOW + 1):
+        masses.append(np.append(np.full(1 << bits, 1.0), 1e-9))
+        lows.append(0)
+    return Tables.from_masses(masses, lows)
+
+
+def _logistics(weights: NDArray[np.float64], widths: NDArray[np.float64], centre: float, tail: float) -> tuple[NDArray[np.float64], int]:
+    reach = 2
+    while (weights * _above(reach - 0.5 - centre, widths)).sum() > tail / 2:
+        reach += max(1, reach // 8)
+    edges = np.arange(-reach, reach + 2) - 0.5 - centre
+    # differences of the nearer tail on either side keep small masses exact
+    upper, lower = (_above(e[:, None], widths) @ weights for e in (edges, -edges))
+    mass = np.where(edges[:-1] + edges[1:] > 0, upper[:-1] - upper[1:], lower[1:] - lower[:-1])
+    return np.append(np.maximum(mass, 0), tail), -reach
+
+
+def _above(x: NDArray[Any] | float, width: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mass of a logistic above x."""
+    return 0.5 * (1 - np.tanh(x / width / 2))
+
+
+assert LOG_STEPS == 2 * STEPS

@@ -1,0 +1,149 @@
+"""The hierarchical integer grid: inversion for every size and depth, integers equal to training, nothing seen before it is decoded."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latentpress.entropy.exact import FixedConv2d
+from latentpress.entropy.frozen import integer_state, load_integers
+from latentpress.entropy.grid import GridPrior, octaves_of
+from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork, log_steps
+from latentpress.entropy.grid_tables import PER_SHAPE, choose, mixture_tables
+from latentpress.errors import LatentpressError
+from tests.helpers import natural
+
+CONFIG = GridConfig(width=8, blocks=1, head=8)
+MIXTURE = np.tile([[0.6, 0.3, 0.1]], (9, 1)), np.tile([[0.6, 1.0, 2.5]], (9, 1))
+
+
+def network(peak: int = 255) -> GridNetwork:
+    """Weights that are far from those of the start, so that every path counts."""
+    torch.manual_seed(3)
+    made = GridNetwork(CONFIG)
+    for parameter in made.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    for name in GROUPS:
+        for layer in made.groups[name].linear:
+            layer.weight.data *= 0.2
+    return made
+
+
+@pytest.fixture(scope="module")
+def prior() -> GridPrior:
+    return GridPrior(network().freeze(), mixture_tables(*MIXTURE))
+
+
+@pytest.fixture(scope="module")
+def deep_prior() -> GridPrior:
+    wide = GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=65535))
+    frozen = network().freeze()
+    load_integers(wide, integer_state(frozen, "n"), "n", widen=True)
+    for name in GROUPS:
+        wide.groups[name].octave, wide.groups[name].integer = frozen.groups[name].octave, True
+    return GridPrior(wide.eval().requires_grad_(False), mixture_tables(*MIXTURE))
+
+
+def planes_of(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image.astype(np.int32).transpose(2, 0, 1)) - np.array([0, 128, 128], np.int32)[:, None, None]
+
+
+@settings(deadline=None, max_examples=30)
+@given(h=st.integers(1, 40), w=st.integers(1, 40), c=st.integers(1, 3), kind=st.sampled_from(["natural", "noise", "flat", "wide"]))
+def test_decode_inverts_encode(prior, deep_prior, h, w, c, kind):
+    rng = np.random.default_rng(h * 41 + w)
+    planes = {
+        "natural": lambda: planes_of(natural(h, w))[:c], "noise": lambda: rng.integers(-255, 256, (c, h, w)),
+        "flat": lambda: np.full((c, h, w), 77), "wide": lambda: rng.integers(-65535, 65536, (c, h, w)),
+    }[kind]().astype(np.int32)  # fmt: skip
+    prior = deep_prior if kind == "wide" else prior
+    assert np.array_equal(prior.decode(prior.encode(planes), planes.shape), planes)
+
+
+def test_values_beyond_the_peak_are_refused(prior):
+    with pytest.raises(ValueError, match="256"):
+        prior.encode(np.full((1, 4, 4), 256, np.int32))
+
+
+def test_integers_are_those_of_training():
+    made = network()
+    made.set_through(True)
+    x = torch.from_numpy(planes_of(natural(64, 96))).float()[None]
+    with torch.no_grad():
+        real, whole = made(x, octaves=3), made.freeze()(x, octaves=3)
+    assert [float(r) for r in real] == pytest.approx([float(w) for w in whole], rel=1e-6)
+
+
+def test_stored_integers_come_back_and_wide_samples_take_a_wider_carrier():
+    made = network()
+    state = integer_state(made.freeze(), "n")
+    narrow, wide = GridNetwork(CONFIG), GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=65535))
+    load_integers(narrow, state, "n")
+    with pytest.raises(ValueError, match="carrier"):
+        load_integers(GridNetwork(wide.config), state, "n")
+    load_integers(wide, state, "n", widen=True)
+    assert not any(isinstance(m, FixedConv2d) for m in [*narrow.modules(), *wide.modules()])
+    assert narrow.groups["oo"].linear[0].weight.dtype == torch.float32 and wide.groups["oo"].linear[0].weight.dtype == torch.float64
+    again = integer_state(narrow, "n")
+    assert state.keys() == again.keys() and all(np.array_equal(state[k], again[k]) for k in state)
+
+
+def test_a_stage_sees_only_what_was_decoded(prior):
+    """Two images that differ in the last stage alone have equal pushes up to there."""
+    planes = planes_of(natural(32, 32))
+    other = planes.copy()
+    other[2, 1::2, 0::2] += 5
+    a, b = prior.symbols(planes), prior.symbols(other)
+    same = [np.array_equal(p[0], q[0]) and np.array_equal(p[1], q[1]) for p, q in zip(a, b, strict=True)]
+    assert all(same[:-1]) and not same[-1]
+
+
+def test_strips_change_nothing(prior, monkeypatch):
+    planes = planes_of(natural(90, 70))
+    blob = prior.encode(planes)
+    monkeypatch.setattr("latentpress.entropy.grid.STRIP", 1)
+    assert prior.encode(planes) == blob
+
+
+def test_threads_change_nothing(prior):
+    planes = planes_of(natural(90, 70))
+    blob = prior.encode(planes)
+    torch.set_num_threads(2)
+    assert prior.encode(planes) == blob and np.array_equal(prior.decode(blob, planes.shape), planes)
+
+
+def test_logarithm_is_the_top_of_the_float():
+    x = torch.arange(1, 70000, dtype=torch.float32)
+    steps = log_steps(x)
+    assert (torch.diff(steps) >= 0).all() and ((steps / 8 - torch.log2(x)).abs() < 0.22).all()
+    assert steps[2**10 - 1] == 80
+
+
+def test_rows_stay_in_their_shape():
+    location = np.arange(-70000, 70000, 7, dtype=np.int32)
+    for scale in (0, 20, 45, 90, 150, 207):
+        chosen = choose(location, np.full_like(location, scale))
+        assert chosen.row.min() >= 0 and chosen.row.max() < PER_SHAPE
+        assert np.abs((chosen.base << 4) - location).max() <= 16 + (16 << chosen.low.max())
+
+
+@pytest.mark.parametrize("size, octaves", [((1, 1), 0), ((8, 8), 0), ((9, 1), 1), ((768, 512), 7)])
+def test_octaves(size, octaves):
+    assert octaves_of(size) == octaves
+
+
+@settings(deadline=None, max_examples=60)
+@given(at=st.integers(0, 10_000), flip=st.integers(1, 255), cut=st.booleans())
+def test_damage_ends_in_a_typed_error_or_other_planes(prior, at, flip, cut):
+    planes = planes_of(natural(24, 24))
+    blob = bytearray(prior.encode(planes))
+    if cut:
+        del blob[at % len(blob) :]
+    else:
+        blob[at % len(blob)] ^= flip
+    try:
+        found = prior.decode(bytes(blob), planes.shape)
+    except LatentpressError:
+        return
+    assert found.shape == planes.shape and not np.array_equal(found, planes)
