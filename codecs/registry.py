@@ -103,7 +103,7 @@ def load_embedded(blob: bytes, name: str) -> Codec:
     """The codec whose weights travel inside a file. Raises FormatError, UnsupportedError for codecs that do not travel."""
     preset = extracted(blob, name)
     points = codec_entry_points()
-    cls = _load_class(points[preset.description["codec"]]) if preset.description["codec"] in points else None
+    cls: Any = _load_class(points[preset.description["codec"]]) if preset.description["codec"] in points else None
     if not hasattr(cls, "from_parts"):
         raise UnsupportedError(f"the file brings weights of the codec {preset.description['codec']!r}, which does not travel inside files")
     return cls.from_parts(preset)  # type: ignore[no-any-return]
