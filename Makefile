@@ -95,7 +95,7 @@ bench-speed-default: env
 	$(BIN)/python -P -m latentpress.eval.bench_speed --effort 2 --alone --no-scaling --repeats 3 --images kodim05 kodim19 kodim23 \
 		--figures eval/figures/speed-default.json $(BENCH)
 
-bench-lossless: peers-env
+bench-lossless: peers-env bench-photos-lossless
 	$(BIN)/python -P -m latentpress.eval.bench_arrays $(BENCH)
 	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
 

@@ -95,6 +95,7 @@ class Circuit(Codec):
     domain = "array"
     dims = ("sample", "variable")
     lossless = True
+    directory: Path | None = None  # of the preset, where there is one
 
     def __init__(
         self, name: str, circuit: IntegerCircuit, columns: Columns, *, digest: bytes, description: Mapping[str, Any], weight_bytes: int
@@ -109,7 +110,9 @@ class Circuit(Codec):
 
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> Circuit:
-        return cls.from_parts(read_preset(directory, name))
+        codec = cls.from_parts(read_preset(directory, name))
+        codec.directory = directory
+        return codec
 
     @classmethod
     def from_parts(cls, preset: Preset) -> Circuit:

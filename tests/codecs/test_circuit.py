@@ -186,6 +186,7 @@ def test_a_model_travels_in_its_file(preset: Path) -> None:
     assert "model" not in api.decode(whole).meta and len(symbols_sha256(whole)) == 64
     with pytest.raises(LatentpressError, match="twelve"):
         api.decode(alone)  # a path is no installed name
+    np.testing.assert_array_equal(api.decode(alone, codec=preset).data, array)
     header = container.read(whole)
     broken = container.write(header.encoded, metadata={"model": header.metadata["model"][:-1] + b"\1"})
     with pytest.raises(LatentpressError):
