@@ -52,11 +52,11 @@ $(VENV)/.peers: $(STAMP)
 # BENCH passes options on, as in: make bench-image BENCH="--jobs 2 --items kodim05 kodim19"; rows go to out/bench/kodak, which `latentpress report` shows
 # everything in one run; rows of equal-budget models where `make equal-budget` has made them
 EQUAL  := out/equal
-RUNGS  := q=0,33,67,100
+RUNGS  := q=0,100
 POINTS := q=0,14,28,42,56,70,85,100
-EQUALS  = $(and $(wildcard $(EQUAL)/walloc-rgb),"walloc-rgb 20 min=$(EQUAL)/walloc-rgb@$(POINTS)") \
-	$(and $(wildcard $(EQUAL)/bmshj2018-factorized),"factorized 20 min=$(EQUAL)/bmshj2018-factorized@$(RUNGS)") \
-	$(and $(wildcard $(EQUAL)/mbt2018-mean),"mean-scale 20 min=$(EQUAL)/mbt2018-mean@$(RUNGS)")
+EQUALS  = $(and $(wildcard $(EQUAL)/walloc-rgb),"walloc-rgb 12 min=$(EQUAL)/walloc-rgb@$(POINTS)") \
+	$(and $(wildcard $(EQUAL)/bmshj2018-factorized),"factorized 12 min=$(EQUAL)/bmshj2018-factorized@$(RUNGS)") \
+	$(and $(wildcard $(EQUAL)/mbt2018-mean),"mean-scale 12 min=$(EQUAL)/mbt2018-mean@$(RUNGS)")
 bench-image: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --jobs 2 --codecs walloc-rgb@$(POINTS) $(EQUALS) $(BENCH)
 
@@ -69,18 +69,16 @@ bench-effort: env
 	$(BIN)/python -P -m latentpress.eval.bench_image --readme README.md --block effort --figures eval/figures/effort.json \
 		--codecs walloc-rgb@q=14,42,70,100,effort=2,9 --items kodim01 kodim07 kodim13 kodim19 --jobs 2 -o out/bench/effort $(BENCH)
 
-# our codec and two of CompressAI's, from scratch, with the same minutes of processor time: 20 each (CompressAI's over four lambdas)
+# our codec and two of CompressAI's, from scratch, with the same 12 minutes of processor time each (CompressAI's over two lambdas)
 PHOTOS ?= ../shared/data/images/train
 BUDGET := --data $(PHOTOS) --set clock=cpu --set threads=1 --set warmup=50 --set validate_every=100000
-RUNG    = $(BIN)/latentpress train compressai/$(1) $(BUDGET) --set batch=4 --lmbda $(2) --minutes $(3) --run runs/equal/$(1)-$(2) --set rate=$(4) $(5) && \
-	$(BIN)/latentpress export runs/equal/$(1)-$(2) -o $(EQUAL)/$(1)-$(2) --overwrite
+RUNG    = $(BIN)/latentpress train compressai/$(1) $(BUDGET) --set batch=4 --set ema=0.9 --lmbda $(2) --minutes $(3) --run runs/equal/$(1)-$(2) \
+	--set rate=$(4) $(5) && $(BIN)/latentpress export runs/equal/$(1)-$(2) -o $(EQUAL)/$(1)-$(2) --overwrite
 LADDER  = $(call RUNG,$(1),0.013,8,$(2)) && \
-	$(call RUNG,$(1),0.0035,4,$(3),--weights runs/equal/$(1)-0.013/weights.safetensors) && \
 	$(call RUNG,$(1),0.0483,4,$(3),--weights runs/equal/$(1)-0.013/weights.safetensors) && \
-	$(call RUNG,$(1),0.18,4,$(3),--weights runs/equal/$(1)-0.0483/weights.safetensors) && \
-	$(BIN)/python -P -m latentpress.codecs.compressai_ladder $(EQUAL)/$(1) $(foreach l,0.0035 0.013 0.0483 0.18,$(EQUAL)/$(1)-$(l))
+	$(BIN)/python -P -m latentpress.codecs.compressai_ladder $(EQUAL)/$(1) $(foreach l,0.013 0.0483,$(EQUAL)/$(1)-$(l))
 equal-budget: peers-env
-	$(BIN)/latentpress train walloc-rgb $(BUDGET) --set batch=8 --set rate=2e-3 --minutes 20 --run runs/equal/walloc-rgb
+	$(BIN)/latentpress train walloc-rgb $(BUDGET) --set batch=8 --set rate=2e-3 --minutes 12 --run runs/equal/walloc-rgb
 	$(BIN)/latentpress export runs/equal/walloc-rgb -o $(EQUAL)/walloc-rgb --overwrite
 	$(call LADDER,bmshj2018-factorized,1e-3,5e-4)
 	$(call LADDER,mbt2018-mean,3e-4,2e-4)
