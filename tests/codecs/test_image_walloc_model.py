@@ -93,7 +93,8 @@ def test_only_the_blocks_are_autocast(trained: WallocRGBModel) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         mixed = trained.code(x, level, rounded=True)
     assert mixed[0].dtype == mixed[1].dtype == torch.float32
-    assert torch.allclose(mixed[0], exact[0], atol=0.05) and torch.allclose(mixed[1], exact[1], rtol=0.05)
+    # a latent that rounds to the other side moves some samples further
+    assert float((mixed[0] - exact[0]).abs().mean()) < 0.01 and torch.allclose(mixed[1], exact[1], rtol=0.05)
 
 
 def test_there_are_no_variants() -> None:
