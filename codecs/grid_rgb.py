@@ -19,7 +19,7 @@ from torch import nn
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.presets import Preset, read_preset
-from latentpress.entropy.frozen import load_integers
+from latentpress.entropy.frozen import integer_layers, load_integers
 from latentpress.entropy.grid import GridPrior
 from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork
 from latentpress.entropy.tables import Tables
@@ -66,9 +66,9 @@ class GridRGB(Codec):
 
     def __init__(self, preset: Preset, *, tile: int = TILE) -> None:
         self.name, self.digest, self.preset, self.tile = preset.name, preset.digest, preset, tile
-        config = GridConfig(**preset.description["config"])
-        tables = Tables.from_state(dict(preset.weights), "tables")
-        self.priors = {dtype: GridPrior(_network(config, preset.weights, peak), tables) for dtype, peak in PEAKS.items()}
+        self.config, self.tables = GridConfig(**preset.description["config"]), Tables.from_state(dict(preset.weights), "tables")
+        self._priors: dict[str, GridPrior] = {}
+        self.prior("uint8")  # a preset that does not fit is found when it loads
 
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> GridRGB:
@@ -79,6 +79,12 @@ class GridRGB(Codec):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"{directory}: the preset does not fit grid-rgb ({error}); install it again") from error
 
+    def prior(self, dtype: str) -> GridPrior:
+        """For samples of this dtype, made when the first image of the kind comes: the tables are shared, the layers of 16 bits are wider."""
+        if dtype not in self._priors:
+            self._priors[dtype] = GridPrior(_network(self.config, self.preset.weights, PEAKS[dtype]), self.tables)
+        return self._priors[dtype]
+
     def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
         """Quality and effort change nothing: the file is lossless. Raises UnsupportedError for other targets, dtypes and band counts."""
         data = signal.data
@@ -87,7 +93,7 @@ class GridRGB(Codec):
             raise UnsupportedError(f"{self.name} codes gray or RGB of 8 or 16 bits, not {data.dtype}{data.shape} {signal.dims}")
         if target.quality is None:
             raise UnsupportedError(f"{self.name} is lossless: leave bpp, psnr and max_bytes out")
-        prior = self.priors[str(data.dtype)]
+        prior = self.prior(str(data.dtype))
         chunks = tuple(
             Chunk(payload=prior.encode(to_planes(data[rows, columns])), position=position) for position, rows, columns in self._tiles(data.shape)
         )
@@ -110,7 +116,7 @@ class GridRGB(Codec):
         return tuple(planes.ravel() for _, planes in self._planes(encoded))
 
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
-        prior = self.priors[encoded.dtype]
+        prior = self.prior(encoded.dtype)
         places = self._places(encoded)
         chunks = tuple(
             Chunk(payload=prior.encode(np.reshape(s, self._size(encoded, places[c.position or (0, 0)]))), position=c.position)
@@ -124,7 +130,7 @@ class GridRGB(Codec):
         return -(-encoded.shape[0] // tile) * -(-encoded.shape[1] // tile)
 
     def describe(self) -> Mapping[str, Any]:
-        layers = self.priors["uint8"].network.integer_layers()
+        layers = integer_layers(self.prior("uint8").network)
         macs = {name: sum(layer.integers[0].numel() for key, layer in layers.items() if key.startswith(f"groups.{name}.")) for name in GROUPS}
         per_pixel = round(sum(macs.values()) / 3)  # a quarter of the points each, and a third more for the coarser octaves
         return {
@@ -159,7 +165,7 @@ class GridRGB(Codec):
 
     def _planes(self, encoded: Encoded) -> Iterator[tuple[tuple[slice, slice], NDArray[np.int32]]]:
         self._check(encoded)
-        prior = self.priors[encoded.dtype]
+        prior = self.prior(encoded.dtype)
         places = self._places(encoded)
         for chunk in encoded.chunks:
             place = places.pop(chunk.position or (0, 0), None)

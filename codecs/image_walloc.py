@@ -27,7 +27,7 @@ from latentpress.codecs.fit_tables import SKIP, fit_tables
 from latentpress.codecs.presets import Preset, read_preset, write_preset
 from latentpress.codecs.tiled import TileCore, Tiled
 from latentpress.codecs.trainable import Losses, Trainable
-from latentpress.entropy.frozen import integer_state, load_integers
+from latentpress.entropy.frozen import integer_layers, integer_state, load_integers
 from latentpress.entropy.hyperprior import (
     LEVEL_STEPS,
     FrozenHyperprior,
@@ -315,7 +315,7 @@ class WallocRGB(TileCore):
     def describe(self) -> Mapping[str, Any]:
         parts = {"analysis": self.analysis, "synthesis": self.synthesis, "hyper_analysis": self.prior.analysis}
         parameters = sum(p.numel() for part in parts.values() for p in part.parameters())
-        parameters += sum(sum(t.numel() for t in layer.integers[:2]) for layer in self.prior.network.integer_layers().values())
+        parameters += sum(sum(t.numel() for t in layer.integers[:2]) for layer in integer_layers(self.prior.network).values())
         return {"parameters": parameters, "weight_bytes": sum(w.nbytes for w in self.preset.weights.values()),
                 "macs_per_pixel": macs_per_pixel(self.config), **self.preset.description.get("about", {})}  # fmt: skip
 

@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentpress.entropy.exact import Fixed, FixedConv2d, IntegerConv2d, floor_through, leaky, to_fixed
+from latentpress.entropy.exact import Fixed, FixedConv2d, floor_through, leaky, to_fixed
+from latentpress.entropy.frozen import freeze_layers
 
 CHANNELS = 3
 LOG_STEPS = 8  # of the logarithm, an octave
@@ -236,17 +237,12 @@ class GridNetwork(nn.Module):
     def freeze(self) -> GridNetwork:
         """The same wiring over IntegerConv2d layers."""
         frozen = copy.deepcopy(self)
-        for module in list(frozen.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, FixedConv2d):
-                    setattr(module, name, child.freeze()) if not isinstance(module, nn.ModuleList) else module.__setitem__(int(name), child.freeze())
+        freeze_layers(frozen)
+        for module in frozen.modules():
             if isinstance(module, Group):
                 module.octave = nn.Parameter(torch.floor(module.octave.detach() * 2**ACTIVATION.frac + 0.5), requires_grad=False)
                 module.integer = module.through = True
         return frozen.eval().requires_grad_(False)
-
-    def integer_layers(self) -> dict[str, IntegerConv2d]:
-        return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntegerConv2d)}
 
     def set_through(self, on: bool) -> None:
         for module in self.modules():

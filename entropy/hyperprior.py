@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentpress.entropy.exact import Fixed, FixedConv2d, IntegerConv2d, leaky, round_through, to_fixed
+from latentpress.entropy.exact import Fixed, FixedConv2d, leaky, round_through, to_fixed
+from latentpress.entropy.frozen import freeze_layers
 from latentpress.entropy.priors import FactorizedPrior, GaussianConditional
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
@@ -154,16 +155,10 @@ class PriorNetwork(nn.Module):
     def freeze(self) -> PriorNetwork:
         """The same wiring over IntegerConv2d layers; level_bias becomes integers."""
         frozen = copy.deepcopy(self)
-        for layers in (frozen.up, frozen.near, frozen.mix, frozen.block, frozen.out):
-            for i, layer in enumerate(layers):
-                assert isinstance(layer, FixedConv2d)
-                layers[i] = layer.freeze()
+        freeze_layers(frozen)
         frozen.level_bias = nn.Parameter(torch.round(self.level_bias.detach() * 2**ACTIVATION.frac), requires_grad=False)
         frozen.integer = True
         return frozen.eval().requires_grad_(False)
-
-    def integer_layers(self) -> dict[str, IntegerConv2d]:
-        return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntegerConv2d)}
 
 
 class Hyperprior(nn.Module):
