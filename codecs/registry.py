@@ -108,11 +108,12 @@ def _by_slash(name: str, method: str) -> Codec | None:
     return codec
 
 
-def _load_class(point: EntryPoint) -> Any:
+def _load_class(point: EntryPoint, called: str = "") -> Any:
+    """called: what the message calls it."""
     try:
         return point.load()
     except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"the codec {point.name!r} cannot be loaded from {point.value}: {error}") from error
+        raise UnsupportedError(f"{called or f'the codec {point.name!r}'} cannot be loaded from {point.value}: {error}") from error
 
 
 def load_embedded(blob: bytes, name: str) -> Codec:
@@ -177,7 +178,4 @@ def load_trainable(name: str) -> tuple[Any, str]:
         near = difflib.get_close_matches(trainable, points, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(points))}"
         raise MissingPresetError(f"nothing to train is called {name!r}; {hint}")
-    try:
-        return points[trainable].load(), variant
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"{name!r} cannot be loaded from {points[trainable].value}: {error}") from error
+    return _load_class(points[trainable], repr(name)), variant

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from latentpress.errors import MissingExtraError
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.errors import InputError, MissingExtraError
 
 
 def _needs_nothing() -> None:
@@ -41,3 +44,12 @@ class Metric:
         """Raises MissingExtraError where its module is not installed."""
         if self.module and importlib.util.find_spec(self.module) is None:
             raise MissingExtraError(self.module, self.extra)
+
+
+def check_pair(metric: str, reference: NDArray[Any], decoded: NDArray[Any]) -> None:
+    """Raises InputError unless both are uint8 [height, width, 3] of one shape."""
+    for array in (reference, decoded):
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+            raise InputError(f"{metric} of {array.dtype}{array.shape}: uint8 [height, width, 3] expected")
+    if reference.shape != decoded.shape:
+        raise InputError(f"{metric} of {reference.shape} and {decoded.shape}: shapes must agree")

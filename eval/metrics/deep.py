@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.codecs.compressai_env import import_torchvision
-from latentpress.errors import InputError, MissingExtraError, UnsupportedError
+from latentpress.errors import MissingExtraError, UnsupportedError
+from latentpress.eval.metrics.base import check_pair
 
 SMALLEST = 64  # samples a side: what its authors show
 _UNUSED = (("IPython", "embed"), ("torchsummary", "summary"))
@@ -28,11 +29,7 @@ def st_lpips(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     Shapes  reference, decoded  uint8 [height, width, 3], equal
     Raises  InputError for other arrays, UnsupportedError where a side is below 64, MissingExtraError
     """
-    for array in (reference, decoded):
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-            raise InputError(f"st-lpips of {array.dtype}{array.shape}: uint8 [height, width, 3] expected")
-    if reference.shape != decoded.shape:
-        raise InputError(f"st-lpips of {reference.shape} and {decoded.shape}: shapes must agree")
+    check_pair("st-lpips", reference, decoded)
     if min(reference.shape[:2]) < SMALLEST:
         raise UnsupportedError(f"st-lpips: an image of {reference.shape[0]}x{reference.shape[1]} is too small, {SMALLEST} samples a side needed")
     import torch

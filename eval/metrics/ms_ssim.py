@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.errors import InputError, MissingExtraError, UnsupportedError
+from latentpress.errors import MissingExtraError, UnsupportedError
+from latentpress.eval.metrics.base import check_pair
 
 SMALLEST = 161  # four halvings must leave the 11 samples of the window
 
@@ -21,11 +22,7 @@ def ms_ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     Shapes  reference, decoded  uint8 [height, width, 3], equal
     Raises  InputError for other arrays, UnsupportedError where a side is below 161
     """
-    for array in (reference, decoded):
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-            raise InputError(f"ms_ssim of {array.dtype}{array.shape}: uint8 [height, width, 3] expected")
-    if reference.shape != decoded.shape:
-        raise InputError(f"ms_ssim of {reference.shape} and {decoded.shape}: shapes must agree")
+    check_pair("ms_ssim", reference, decoded)
     if min(reference.shape[:2]) < SMALLEST:
         raise UnsupportedError(f"ms_ssim: an image of {reference.shape[0]}x{reference.shape[1]} is too small for five scales")
     import torch
