@@ -25,7 +25,7 @@ def in_process(tasks: Sequence[Task], how: How) -> Iterator[Measured]:
 
 
 def in_pool(tasks: Sequence[Task], how: How, jobs: int) -> Iterator[Measured]:
-    """`jobs` processes; those that die are replaced, and what they had begun is measured again."""
+    """`jobs` processes; those that die are replaced, and what they had begun is measured again, each task alone: then it is known which one kills."""
     waiting, deaths = list(reversed(tasks)), Counter[int]()
     while waiting:
         # spawn: a forked child would inherit the thread pools of torch, which do not survive a fork
@@ -34,6 +34,8 @@ def in_pool(tasks: Sequence[Task], how: How, jobs: int) -> Iterator[Measured]:
             try:
                 while waiting or running:
                     while waiting and len(running) < jobs + 1:  # one more than processes, so that none waits for this one
+                        if running and any(deaths[id(t)] for t in (waiting[-1], *running.values())):
+                            break
                         task = waiting.pop()
                         running[pool.submit(measure, task, how)] = task
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
