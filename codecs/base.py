@@ -66,24 +66,33 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What the encoder aims for; exactly one of the four is set.
+    """What the encoder aims for; exactly one is set.
 
     quality    0 to 100, continuous
     bpp        bits per pixel of the payload, at most
     psnr       dB, at least
     max_bytes  size of all payload, at most
+    max_error  for bounded codecs: |decoded - source| of every point, at most; 0: lossless, bit for bit. An array (what numpy broadcasts to
+               the signal's shape): a bound for each point
+    max_rel_error  for bounded codecs: |decoded - source| / |source| of every point, at most
     """
 
     quality: float | None = None
     bpp: float | None = None
     psnr: float | None = None
     max_bytes: int | None = None
+    max_error: float | NDArray[np.float64] | None = None
+    max_rel_error: float | None = None
 
     def __post_init__(self) -> None:
         given = {k: v for k, v in vars(self).items() if v is not None}
         if len(given) != 1:
-            raise ValueError(f"exactly one of quality, bpp, psnr, max_bytes expected, got {given!r}")
+            raise ValueError(f"exactly one of {', '.join(vars(self))} expected, got {given!r}")
         name, value = next(iter(given.items()))
+        if name == "max_error":
+            if not np.isfinite(value).all() or np.min(value, initial=0) < 0:
+                raise ValueError("max_error: finite numbers of 0 and more expected")
+            return
         high = 100 if name == "quality" else float("inf")
         if not (0 <= value <= high) or (name != "quality" and value == 0):
             raise ValueError(f"{name}={value!r}: expected {'0 to 100' if name == 'quality' else 'a positive number'}")

@@ -89,8 +89,10 @@ def _whole(sample: Tensor) -> NDArray[np.int32]:
     return training_planes(even[None].float() / 255)[0].numpy().astype(np.int32)
 
 
-def freeze_network(network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], provenance: Mapping[str, Any]) -> None:
-    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` (of training photographs)."""
+def freeze_network(
+    network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], provenance: Mapping[str, Any], codec: str = GridRGB.id
+) -> None:
+    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` (of training data)."""
     mix = np.concatenate([torch.softmax(_group(network, g).mix.detach().double(), 1).numpy() for g in GROUPS])
     widths = np.concatenate([torch.exp(_group(network, g).relative.detach().double()).numpy() for g in GROUPS])
     frozen, tables = network.freeze(), mixture_tables(mix, widths)
@@ -101,7 +103,7 @@ def freeze_network(network: GridNetwork, directory: Path, planes: Sequence[NDArr
     weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
     about = {"licence": provenance.get("licence", "not stated"), "paper": "hierarchical integer grid, our own"}
     config = dataclasses.asdict(network.config)
-    write_preset(directory, {"codec": GridRGB.id, "config": config, "about": about, "provenance": dict(provenance)}, weights)
+    write_preset(directory, {"codec": codec, "config": config, "about": about, "provenance": dict(provenance)}, weights)
 
 
 def _group(network: GridNetwork, name: str) -> Any:

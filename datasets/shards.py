@@ -27,6 +27,8 @@ def is_shards(folder: Path) -> bool:
 class Shards:
     """The photographs of all shards of a folder, numbered in the order of files. sizes: (h, w) of each."""
 
+    scale = 255.0
+
     def __init__(self, folder: Path) -> None:
         """Raises InputError for files that are no shards."""
         self.places: list[tuple[Any, str]] = []

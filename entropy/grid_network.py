@@ -63,12 +63,16 @@ REACH = 3  # positions that a neighbour may lie away
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """width: features; blocks: residual blocks a group; head: hidden features of a channel's head; octaves: of the network's biases."""
+    """width: features; blocks: residual blocks a group, expansion times as wide inside; head: hidden features of a channel's head;
+    octaves: of the network's biases; cross: whether the linear predictor of a channel sees the other channels, as it should where they share
+    a unit."""
 
     width: int = 48
     blocks: int = 2
+    expansion: int = 2
     head: int = 32
     octaves: int = 5
+    cross: bool = True
     peak: int = 255  # largest magnitude of a sample that float32 carries exactly through the linear predictor
 
 
@@ -103,20 +107,20 @@ class Group(nn.Module):
     def __init__(self, config: GridConfig, name: str) -> None:
         super().__init__()
         self.places, c = NEIGHBOURS[name], config.width
-        inputs = CHANNELS * len(self.places) + 2 * CHANNELS
+        features = CHANNELS * len(self.places) + 2 * CHANNELS
         difference = Fixed(frac=2, limit=8 * config.peak + 7)
-        self.enter = FixedConv2d(inputs, c, 1, source=FEATURE, target=ACTIVATION)
+        self.enter = FixedConv2d(features, c, 1, source=FEATURE, target=ACTIVATION)
         self.octave = nn.Parameter(torch.zeros(config.octaves, c))
         self.blocks = nn.ModuleList(
             nn.ModuleList([
                 FixedConv2d(c, c, 3, source=ACTIVATION, target=ACTIVATION, groups=c),
-                FixedConv2d(c, 2 * c, 1, source=ACTIVATION, target=ACTIVATION),
-                FixedConv2d(2 * c, c, 1, source=ACTIVATION, target=ACTIVATION),
+                FixedConv2d(c, config.expansion * c, 1, source=ACTIVATION, target=ACTIVATION),
+                FixedConv2d(config.expansion * c, c, 1, source=ACTIVATION, target=ACTIVATION),
             ]) for _ in range(config.blocks)
         )  # fmt: skip
-        self.linear = nn.ModuleList(
-            FixedConv2d(CHANNELS * len(self.places) + k, 1, 1, source=difference, target=Fixed(frac=4, limit=1 << 20)) for k in range(CHANNELS)
-        )
+        self.cross = config.cross
+        inputs = [CHANNELS * len(self.places) + k if self.cross else len(self.places) for k in range(CHANNELS)]
+        self.linear = nn.ModuleList(FixedConv2d(n, 1, 1, source=difference, target=Fixed(frac=4, limit=1 << 20)) for n in inputs)
         self.head = nn.ModuleList(
             nn.ModuleList([
                 FixedConv2d(c + 2 * k, config.head, 1, source=ACTIVATION, target=ACTIVATION),
@@ -186,7 +190,8 @@ class Group(nn.Module):
         """(location in 1/16 [b, h, w], log2 of the scale in 1/8 [b, h, w]); seen, residuals: what `observe` gave for the channels before."""
         enter, leave = _layers(self.head[channel])
         out = self._outside(leave(self.activation(enter(torch.cat([h, *seen], 1)))), OUTPUT.frac)
-        base = self._outside(self.linear[channel](self._inside(torch.cat([difference, *residuals], 1), 2))[:, 0], 4)
+        near = torch.cat([difference, *residuals], 1) if self.cross else difference[:, channel::CHANNELS]
+        base = self._outside(self.linear[channel](self._inside(near, 2))[:, 0], 4)
         deviation = self.deviation[log[:, channel].long()]
         location = 4 * total[:, channel] + base + floor_through(out[:, 0] * deviation / 2.0**OUTPUT.frac)
         return location, log[:, channel] + out[:, 1] / LOG_STEPS
@@ -201,7 +206,7 @@ class Group(nn.Module):
         return self._inside(seen * 2.0 ** (ACTIVATION.frac - FEATURE.frac), ACTIVATION.frac), residual[:, None]
 
     def bits(self, channel: int, x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
-        """-log2 of the mixture's mass on [x - 1/2, x + 1/2], summed."""
+        """-log2 of the mixture's mass on [x - 1/2, x + 1/2], summed over each of the b: [b]."""
         s = torch.exp2((scale - UNITS) / LOG_STEPS)[:, None] * torch.exp(self.relative[channel])[:, None, None]
         s = s.clamp_min(0.04)
         centre = (x - location / LOCATION)[:, None]
@@ -209,7 +214,7 @@ class Group(nn.Module):
         flip = torch.where(high + low > 0, -1.0, 1.0)
         mass = (torch.sigmoid(flip * high) - torch.sigmoid(flip * low)).abs()
         mass = (mass * torch.softmax(self.mix[channel], 0)[:, None, None]).sum(1)
-        return -torch.log2(mass * 0.9999 + 1e-4 / 1024).sum()
+        return -torch.log2(mass * 0.9999 + 1e-4 / 1024).sum((1, 2))
 
 
 def neighbours(parts: Mapping[str, Tensor], name: str) -> Tensor:
@@ -227,7 +232,7 @@ def padded(x: Tensor) -> Tensor:
 
 
 class GridNetwork(nn.Module):
-    """All groups. forward: integers [b, 3, h, w], sides multiples of 2**octaves -> bits of each octave and group, coarse octaves first."""
+    """All groups. forward: integers [b, 3, h, w], sides multiples of 2**octaves -> bits [b] of each octave and group, coarse octaves first."""
 
     def __init__(self, config: GridConfig | None = None) -> None:
         super().__init__()
@@ -249,26 +254,29 @@ class GridNetwork(nn.Module):
             if isinstance(module, FixedConv2d | Group):
                 module.through = on
 
-    def group_bits(self, name: str, parts: Mapping[str, Tensor], misses: Mapping[str, Tensor], x: Tensor, octave: int) -> tuple[Tensor, Tensor]:
-        """(bits, |errors| in 1/16 [b, 3, h, w])."""
+    def group_bits(
+        self, name: str, parts: Mapping[str, Tensor], misses: Mapping[str, Tensor], x: Tensor, octave: int, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(bits [b], |errors| in 1/16 [b, 3, h, w]); present [b, 3]: 1 for channels that count."""
         group: Group = self.groups[name]  # type: ignore[assignment]
         around = neighbours(parts, name)
         near = neighbours(misses, name)[:, : 4 * CHANNELS].view(x.shape[0], 4, CHANNELS, *x.shape[2:]).sum(1)
         h, total, difference, log = group.features(around, near, octave)
-        bits = x.new_zeros(())
+        bits = x.new_zeros(len(x))
         seen: list[Tensor] = []
         residuals: list[Tensor] = []
         errors: list[Tensor] = []
         for k in range(CHANNELS):
             location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
-            bits = bits + group.bits(k, x[:, k], location, scale)
+            bits = bits + present[:, k] * group.bits(k, x[:, k], location, scale)
             features, residual = group.observe(k, x[:, k], location, scale, total, log)
             seen.append(features)
             residuals.append(residual)
             errors.append((LOCATION * x[:, k] - location.detach()).abs())
         return bits, torch.stack(errors, 1)
 
-    def forward(self, x: Tensor, octaves: int = 5) -> list[Tensor]:
+    def forward(self, x: Tensor, octaves: int = 5, present: Tensor | None = None) -> list[Tensor]:
+        present = x.new_ones(len(x), CHANNELS) if present is None else present
         grids = [x]
         for _ in range(octaves):
             grids.append(grids[-1][:, :, ::2, ::2])
@@ -282,7 +290,7 @@ class GridNetwork(nn.Module):
             full[:, :, ::2, ::2] = misses
             for name, (i, j) in {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}.items():
                 part = grid[:, :, i::2, j::2]
-                cost, error = self.group_bits(name, parts, missed, part, octave)
+                cost, error = self.group_bits(name, parts, missed, part, octave, present)
                 bits.append(cost)
                 parts[name], missed[name] = padded(part), padded(error)
                 full[:, :, i::2, j::2] = error

@@ -1,4 +1,4 @@
-"""Photographs as training data: random crops of a folder or of packed shards, each a function of the seed and its number in the run.
+"""Training data: random crops of photographs (a folder or packed shards) or of fields, each a function of the seed and its number in the run.
 
 Nothing of the data is state: item n of a run is the same whoever draws it, so a resumed run goes on where it was, the halves of a batch on two
 processes are the batch of one, and accumulating two batches is one batch of twice the size. Decoding happens in a thread beside the training.
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentpress.datasets.fields import FieldStacks
 from latentpress.datasets.photographs import photographs, split
 from latentpress.datasets.shards import Shards, is_shards
 from latentpress.errors import InputError, UnsupportedError
@@ -27,17 +28,21 @@ PREFETCH = 3  # batches made ahead
 
 
 class Source(Protocol):
-    """A numbered collection of photographs. sizes: (h, w) of each, known without decoding."""
+    """A numbered collection of photographs or triples of fields. sizes: (h, w) of each, known without decoding; scale: the unit of samples."""
+
+    scale: float
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]: ...
 
     def load(self, index: int) -> Tensor:
-        """uint8 [3, h, w]."""
+        """[3, h, w]: uint8 of photographs, float32 of fields."""
 
 
 class Folder:
     """Image files below a folder, in the order of their paths."""
+
+    scale = 255.0
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -73,11 +78,13 @@ def load_image(path: Path) -> Tensor:
 
 def open_source(path: str, domain: str = "image") -> Source:
     """Raises InputError where there is nothing to read, UnsupportedError for domains without a loader."""
-    if domain != "image":
-        raise UnsupportedError(f"no loader of training data for the domain {domain!r} yet; there is one for images")
+    if domain not in ("image", "field"):
+        raise UnsupportedError(f"no loader of training data for the domain {domain!r} yet; there are some for images and fields")
     if not path:
         raise InputError("what to train on? give --data FOLDER")
     folder = Path(path)
+    if domain == "field":
+        return FieldStacks(folder)
     return Shards(folder) if is_shards(folder) else Folder(folder)
 
 
@@ -112,13 +119,13 @@ class Crops:
         self.cache: dict[int, Tensor] = {}
 
     def make(self, number: int) -> Tensor:
-        """Batch `number` of this process (one for every forward): float32 [batch, 3, crop, crop] in 0..1, channels last, on the device."""
+        """Batch `number` of this process (one for every forward): float32 [batch, 3, crop, crop], unit of the source, channels last, on the device."""
         first = (number * self.world + self.rank) * self.batch
         crops = torch.stack([self.one(first + i) for i in range(self.batch)])
-        return crops.div_(255).contiguous(memory_format=torch.channels_last)
+        return crops.div_(self.source.scale).contiguous(memory_format=torch.channels_last)
 
     def one(self, item: int) -> Tensor:
-        """float32 [3, crop, crop] in 0..255: item of the whole run."""
+        """float32 [3, crop, crop] as the source holds them: item of the whole run."""
         random = torch.Generator().manual_seed((self.seed << 40) + item)
         where, scale, down, across = torch.rand(4, generator=random, dtype=torch.float64).tolist()
         turn = int(torch.randint(8, (), generator=random))
@@ -138,8 +145,8 @@ class Crops:
         found = self.cache.get(index)
         if found is None:
             found = self.source.load(index).to(self.device)
-            if self.room >= found.numel():
-                self.room -= found.numel()
+            if self.room >= found.nbytes:
+                self.room -= found.nbytes
                 self.cache[index] = found
         return found
 

@@ -45,7 +45,8 @@ def held_out_cost(model: Trainable, held_out: Sequence[Tensor]) -> tuple[float, 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(SEED)
         for image in held_out:
-            losses = model((image[None].to(device).float() / 255).contiguous(memory_format=torch.channels_last))
+            unit = 255 if image.dtype == torch.uint8 else 1
+            losses = model((image[None].to(device).float() / unit).contiguous(memory_format=torch.channels_last))
             rows.append({"main": float(losses.main), **{k: float(v) for k, v in losses.scalars.items()}})
     means = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
     return means.pop("main"), means

@@ -23,7 +23,9 @@ IDX = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3]) + bytes(range(12))
 NUMBERS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
 
-@pytest.mark.parametrize(("suffix", "blob"), [("", IDX), (".gz", gzip.compress(IDX, mtime=0)), (".xz", lzma.compress(IDX))], ids=["plain", "gz", "xz"])
+@pytest.mark.parametrize(
+    ("suffix", "blob"), [("", IDX), (".gz", gzip.compress(IDX, mtime=0)), (".xz", lzma.compress(IDX))], ids=["plain", "gz", "xz"]
+)
 def test_idx_as_its_page_says(tmp_path: Path, suffix: str, blob: bytes) -> None:
     path = tmp_path / f"t10k-images-idx3-ubyte{suffix}"
     path.write_bytes(blob)
