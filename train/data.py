@@ -119,7 +119,7 @@ class Crops:
         self.cache: dict[int, Tensor] = {}
 
     def make(self, number: int) -> Tensor:
-        """Batch `number` of this process (one for every forward): float32 [batch, 3, crop, crop], unit of the source, channels last, on the device."""
+        """Batch `number` of this process (one for every forward): float32 [batch, 3, crop, crop] (photographs in 0..1), channels last."""
         first = (number * self.world + self.rank) * self.batch
         crops = torch.stack([self.one(first + i) for i in range(self.batch)])
         return crops.div_(self.source.scale).contiguous(memory_format=torch.channels_last)
