@@ -20,7 +20,8 @@ STEPS = 4  # scale rows an octave
 FIRST = -18  # scale 2**(FIRST / STEPS): .044 of a unit
 WIDE = 24  # scale 2**(WIDE / STEPS) = 64 is the widest row
 ROWS = WIDE - FIRST + 1
-MAX_LOW = 12  # bits that may go out flat
+MAX_LOW = 12  # bits that one flat row codes
+WIDE_LOW = 20  # bits that may go out flat where samples are wide, in two parts
 Integers = NDArray[np.int32]
 
 
@@ -43,11 +44,14 @@ class Chosen:
     row: Integers
     low: Integers
 
+    def at(self, points: NDArray[np.intp]) -> Chosen:
+        return Chosen(self.base[points], self.row[points], self.low[points])
 
-def choose(location: Integers, scale: Integers) -> Chosen:
+
+def choose(location: Integers, scale: Integers, max_low: int = MAX_LOW) -> Chosen:
     """location in 1/16, scale in 1/8 octaves above 1/48 of a unit (what the network gives, floored): flat int32 of one length."""
     index = ((scale - round(UNITS) + 1) >> 1) - FIRST  # LOG_STEPS is twice STEPS
-    low = np.clip((index - ROWS + STEPS) // STEPS, 0, MAX_LOW)
+    low = np.clip((index - ROWS + STEPS) // STEPS, 0, max_low)
     row = np.clip(index - low * STEPS, 0, ROWS - 1)
     bits = BITS[row]
     step = LOCATION >> bits
