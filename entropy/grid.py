@@ -9,16 +9,18 @@ Every stage is one vectorised evaluation; the network runs in strips of rows tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, GridNetwork, Group, neighbours, padded
+from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips, strips
+from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, REACH, GridNetwork
 from latentpress.entropy.grid_tables import MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
@@ -27,7 +29,7 @@ Planes = NDArray[np.int32]
 Push = tuple[NDArray[np.int32], NDArray[np.int32]]
 BASE_SIDE = 8  # octaves go on until both sides of the coarsest grid are at most this
 CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
-STRIP = 4096  # positions of a group that the network evaluates at once, about
+STRIP = 2048  # positions of a group that the network evaluates at once, about
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class GridPrior:
         self.network, self.tables, self.peak = network, tables, network.config.peak
         self.flat_rows = len(GROUPS) * CHANNELS * PER_SHAPE
         self.max_low = WIDE_LOW if network.config.wide else MAX_LOW
+        self._groups: dict[int, dict[str, FrozenGroup]] = {}
         self.carrier = torch.float64 if network.config.wide else torch.float32
 
     # ---- bytes
@@ -209,95 +212,90 @@ class GridPrior:
 
     # ---- the walk
 
-    def _tensor(self, planes: Planes) -> Tensor:
-        """int32 [c, h, w] -> [1, 3, h, w] in the carrier, missing channels zero."""
-        full = torch.zeros(1, CHANNELS, *planes.shape[1:], dtype=self.carrier)
-        full[0, : len(planes)] = torch.from_numpy(np.ascontiguousarray(planes))
-        return full
-
     @torch.no_grad()
     def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes]) -> None:
         """Visit all stages in coding order; `code` gives the quotients of what each stage codes; samples are written into `planes`."""
-        octaves = octaves_of((planes.shape[1], planes.shape[2]))
-        misses = torch.full((1, CHANNELS, *self._base(planes).shape[1:]), 4.0 * LOCATION, dtype=self.carrier)
-        for octave in reversed(range(octaves)):
-            misses = self._octave(planes, sides, octave, misses, code)
+        height, width = planes.shape[1:]
+        frozen = self._frozen(len(planes))
+        misses = torch.full((CHANNELS, *self._base(planes).shape[1:]), 4.0 * LOCATION, dtype=self.carrier)
+        buffers = Buffers()
+        with strips(STRIP, height * width // 4) as runner:
+            for octave in reversed(range(octaves_of((height, width)))):
+                walk = _Octave(self, frozen, planes, sides, code, octave, buffers, runner)
+                misses = walk.run(misses)
 
-    def _octave(self, planes: Planes, sides: Sides, octave: int, misses: Tensor, code: Callable[[Stage], Planes]) -> Tensor:
-        step = 1 << octave
-        grid = planes[:, ::step, ::step]
+    def _frozen(self, channels: int) -> dict[str, FrozenGroup]:
+        if channels not in self._groups:
+            self._groups[channels] = {name: FrozenGroup(self.network.groups[name], channels) for name in GROUPS}  # type: ignore[arg-type]
+        return self._groups[channels]
+
+
+@dataclass(frozen=True)
+class _Octave:
+    """One octave of a walk: three groups, each seeing those before it."""
+
+    prior: GridPrior
+    frozen: Mapping[str, FrozenGroup]
+    planes: Planes
+    sides: Sides
+    code: Callable[[Stage], Planes]
+    octave: int
+    buffers: Buffers
+    runner: Strips
+
+    def run(self, misses: Tensor) -> Tensor:
+        """|errors| in 1/16 of the coarser grid, [3, h, w] -> those of this one."""
+        step, carrier = 1 << self.octave, self.prior.carrier
+        grid = self.planes[:, ::step, ::step]
         half = (-(-grid.shape[1] // 2), -(-grid.shape[2] // 2))
-        parts, missed = {"ee": padded(self._tensor(grid[:, ::2, ::2]))}, {"ee": padded(misses)}
-        full = torch.zeros(1, CHANNELS, *grid.shape[1:], dtype=self.carrier)
-        full[:, :, ::2, ::2] = misses
+        quarters = {"ee": _framed(4 * torch.from_numpy(np.ascontiguousarray(grid[:, ::2, ::2])).to(carrier), half)}
+        missed = {"ee": _framed(misses, half)}
+        full = torch.zeros(CHANNELS, *grid.shape[1:], dtype=carrier)
+        full[:, ::2, ::2] = misses
         for g, (name, (i, j)) in enumerate(CELLS.items()):
             inside = (grid.shape[1] - i + 1) // 2, (grid.shape[2] - j + 1) // 2
             if not min(inside):
-                parts[name], missed[name] = parts["ee"], missed["ee"]
+                quarters[name], missed[name] = quarters["ee"], missed["ee"]
                 continue
-            near = neighbours(missed, name)[:, : 4 * CHANNELS].view(1, 4, CHANNELS, *half).sum(1)
-            values, errors = self._group(g, name, parts, near, octave, planes, sides, (i, j), inside, code)
-            parts[name], missed[name] = padded(_extended(values, half)), padded(_extended(errors, half))
-            full[:, :, i::2, j::2] = errors
+            network = GroupPass(self.frozen[name], quarters, missed, self.octave, self.buffers, self.runner)
+            values, errors = self._group(g, network, (i, j), inside)
+            quarters[name], missed[name] = _framed(values.mul_(4), half), _framed(errors, half)
+            full[:, i::2, j::2] = errors
         return full
 
-    def _group(
-        self, g: int, name: str, parts: dict[str, Tensor], near: Tensor, octave: int, planes: Planes, sides: Sides,
-        cell: tuple[int, int], inside: tuple[int, int], code: Callable[[Stage], Planes],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        group: Group = self.network.groups[name]  # type: ignore[assignment]
+    def _group(self, g: int, network: GroupPass, cell: tuple[int, int], inside: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(samples [c, rows, columns], |errors| in 1/16 [3, rows, columns])."""
         rows, columns = inside
-        step = 1 << octave
+        step = 1 << self.octave
         points = (slice(cell[0] * step, None, 2 * step), slice(cell[1] * step, None, 2 * step))
-        h, total, difference, log = self._features(group, neighbours(parts, name), near, octave, rows, columns)
-        values, errors = torch.zeros(2, 1, CHANNELS, rows, columns, dtype=self.carrier)
-        seen: list[Tensor] = []
-        residuals: list[Tensor] = []
-        for k in range(len(planes)):
-            location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
-            planes[k][points] = found = self._samples(g * CHANNELS + k, k, points, sides, location, scale, code).reshape(inside)
-            x = torch.from_numpy(np.ascontiguousarray(found)).to(self.carrier)[None]
-            values[:, k] = x
-            errors[:, k] = (LOCATION * x - location).abs()
-            if k + 1 < len(planes):
-                features, residual = group.observe(k, x, location, scale, total, log)
-                seen.append(features)
-                residuals.append(residual)
+        values = torch.empty(len(self.planes), rows, columns, dtype=self.prior.carrier)
+        errors = torch.zeros(CHANNELS, rows, columns, dtype=self.prior.carrier)
+        network.first()
+        for k in range(len(self.planes)):
+            if k:
+                network.next(k, _framed(values[k - 1 : k], (network.height, network.width), 0)[0])
+            location, scale = network.location[k, :rows, :columns], network.scale[k, :rows, :columns]
+            found = self._samples(g * CHANNELS + k, k, points, location.numpy().ravel(), scale.numpy().ravel()).reshape(inside)
+            self.planes[k][points] = found
+            values[k] = torch.from_numpy(found)
+            torch.sub(LOCATION * values[k], location, out=errors[k]).abs_()
         return values, errors
 
-    def _samples(
-        self, shape: int, channel: int, points: tuple[slice, slice], sides: Sides, where: Tensor, spread: Tensor, code: Callable[[Stage], Planes]
-    ) -> Planes:  # fmt: skip
+    def _samples(self, shape: int, channel: int, points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
         """Flat samples of a stage: what `code` gives, and predictions where nothing is coded."""
-        location = where.to(torch.int32).numpy().ravel()
-        scale = torch.floor(spread + 0.5).clamp_(0, self.network.config.log_range - 1).to(torch.int32).numpy().ravel()
-        coded, shifts = sides.at(channel, points)
+        coded, shifts = self.sides.at(channel, points)
         if shifts is not None:
             location, scale = location >> shifts, np.maximum(scale - LOG_STEPS * shifts, 0)
-        chosen = choose(location, scale, self.max_low)
+        chosen = choose(location, scale, self.prior.max_low)
         if coded is None:
-            found = code(Stage(shape, channel, points, None, shifts, chosen))
+            found = self.code(Stage(shape, channel, points, None, shifts, chosen))
         else:
-            peak = self.peak if shifts is None else self.peak >> shifts
+            peak = self.prior.peak if shifts is None else self.prior.peak >> shifts
             found = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
-            found[coded] = code(Stage(shape, channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
+            found[coded] = self.code(Stage(shape, channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
         return found if shifts is None else found << shifts
 
-    def _features(
-        self, group: Group, around: Tensor, near: Tensor, octave: int, rows: int, columns: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`Group.features` of the first rows and columns, strip by strip: equal to one evaluation, as no strip's edge reaches what is kept."""
-        reach, width = len(group.blocks), around.shape[3]
-        height = max(8, STRIP // width)
-        parts = []
-        for y0 in range(0, rows, height):
-            y1 = min(y0 + height, rows)
-            top, bottom = max(0, y0 - reach), min(around.shape[2], y1 + reach)
-            outs = group.features(around[:, :, top:bottom], near[:, :, top:bottom], octave)
-            parts.append([t[:, :, y0 - top : y1 - top, :columns] for t in outs])
-        return tuple(torch.cat(p, 2) for p in zip(*parts, strict=True))  # type: ignore[return-value]
 
-
-def _extended(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The last row and column repeated up to `size`."""
-    return torch.nn.functional.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]), mode="replicate")
+def _framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:
+    """[c, h, w]: the last row and column repeated up to `size`, then every edge `frame` times."""
+    return F.pad(x[None], (frame, frame + size[1] - x.shape[2], frame, frame + size[0] - x.shape[1]), mode="replicate")[0]

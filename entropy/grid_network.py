@@ -98,6 +98,16 @@ def log_steps(x: Tensor) -> Tensor:
     return ((x.contiguous().view(torch.int32) >> 20) - (127 << 3)).to(torch.float32)
 
 
+def level_of(log: Tensor) -> Tensor:
+    """Feature of the deviation itself: its logarithm beside that of four units."""
+    return (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
+
+
+def miss_of(misses: Tensor, log: Tensor) -> Tensor:
+    """Feature of how far the nearest four lay from their predictions (sum of |errors| in 1/16), beside the deviation."""
+    return (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
+
+
 def _significant(values: Tensor, bits: int) -> Tensor:
     mantissa, exponent = torch.frexp(values.double())
     return torch.ldexp(torch.round(mantissa * 2**bits), exponent - bits).float()
@@ -192,8 +202,7 @@ class Group(nn.Module):
         log = log_steps(difference[:, :DEVIATIONS].abs().sum(1) + OFFSET)
         reciprocal = self.reciprocal[log.long()]
         divided = torch.floor(difference * reciprocal[:, None] + 0.5).clamp(-FEATURE.limit, FEATURE.limit)
-        level = (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
-        miss = (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
+        level, miss = level_of(log), miss_of(misses, log)
         x = torch.cat([divided.flatten(1, 2).float(), level, miss], 1)
         h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
         for block in self.blocks:
