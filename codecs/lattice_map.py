@@ -42,8 +42,9 @@ class Map:
     amended: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     by: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def integers(self, x: Values) -> Integers:
-        """Nearest integers (towards zero for FLOATING) of finite values, minus the origin."""
+    def integers(self, x: Values, shifts: Any = 0) -> Integers:
+        """Nearest integers (towards zero for FLOATING) of finite values, minus the origin; of LINEAR and WHOLE maps of origin 0 the nearest
+        multiples of 2**shifts."""
         if self.kind == FLOATING:
             return np.trunc(np.divide(x, self.step, dtype=np.float64)).astype(np.int64) - self.origin
         if self.kind == ORDERED:
@@ -51,8 +52,14 @@ class Map:
         elif self.kind == WHOLE:
             k = (x.astype(np.int64) - int(self.reference)) // int(self.step)
         else:
-            k = np.rint((x.astype(np.float64) - self.reference) / self.step).astype(np.int64)
-        return (k + self.multiple // 2) // self.multiple - self.origin  # type: ignore[no-any-return]
+            return self._nearest(x, shifts)
+        multiple = self.multiple << np.asarray(shifts, np.int64)
+        return ((k + multiple // 2) // multiple << np.asarray(shifts, np.int64)) - self.origin  # type: ignore[no-any-return]
+
+    def _nearest(self, x: Values, shifts: Any) -> Integers:
+        shifts = np.asarray(shifts, np.int64)
+        k = np.rint((x.astype(np.float64) - self.reference) / np.ldexp(self.step, shifts)).astype(np.int64)
+        return ((k + self.multiple // 2) // self.multiple << shifts) - self.origin
 
     def values(self, q: Integers, dtype: str) -> Values:
         """Inverse of `integers` up to rounding, elementwise and the same on every machine; FLOATING: without the last bits."""

@@ -98,7 +98,7 @@ def prepare(x: Values, bounds: Bounds, relative: float | None) -> Planes:
     tails = []
     for n, m in enumerate(maps):
         at = known[n]
-        q[n][at] = _rounded(m.integers(x[n][at]), None if shifts is None else shifts[at])
+        q[n][at] = m.integers(x[n][at], 0 if shifts is None else shifts[at])
         back[n][at] = m.values(q[n][at], dtype)
         if has_tails(m):
             kept, last, bits = split_tails(m, x[n][at], q[n][at])
@@ -146,7 +146,7 @@ def _plain(values: Values, error: float) -> Map:
     step = max(2 * error * (1 - 2.0**-20), span / REACH * 1.01, 1e-300)
     middle = float(values.min()) + span
     if values.dtype.kind in "iu":
-        return Map(kind=0, reference=float(round(middle)), multiple=2 * int(error) + 1)
+        return Map(kind=0, reference=float(round(middle)), multiple=max(1, int(2 * error)))
     return Map(kind=LINEAR, reference=middle, step=step)
 
 
@@ -170,11 +170,6 @@ def _shifts(x: Values, known: NDArray[np.bool_], bounds: Bounds) -> tuple[Intege
         powers = np.floor(np.log2(np.minimum(cells, 1e300) / finest) + 1e-12)
     shifts = np.clip(np.where(np.isfinite(cells), powers, 0), 0, MAX_SHIFT).astype(np.int32)
     return np.ascontiguousarray(spread(shifts, least.shape)), finest
-
-
-def _rounded(q: NDArray[np.int64], shifts: Integers | None) -> NDArray[np.int64]:
-    """To the nearest multiple of 2**shift."""
-    return q if shifts is None else (q + (np.int64(1) << shifts >> 1)) >> shifts << shifts
 
 
 def _deltas(q: NDArray[np.int64], known: NDArray[np.bool_], maps: tuple[Map, ...]) -> tuple[bool, ...]:
