@@ -8,6 +8,8 @@ from typing import Any
 
 from latentpress import api, container
 from latentpress.codecs import registry
+from latentpress.fields.description import CODEC as DATASET
+from latentpress.fields.summary import describe_dataset, verify_dataset
 
 
 def describe_file(blob: bytes) -> dict[str, Any]:
@@ -16,9 +18,10 @@ def describe_file(blob: bytes) -> dict[str, Any]:
     encoded = file.encoded
     positions = math.prod(size for size, name in zip(encoded.shape, encoded.dims, strict=True) if name != "band")
     payload = sum(len(c.payload) for c in encoded.chunks)
+    variables = {"variables": describe_dataset(blob)} if encoded.codec == DATASET else {}
     return {
         "codec": encoded.codec, "weights": encoded.digest.hex(), "shape": list(encoded.shape), "dims": list(encoded.dims), "dtype": encoded.dtype,
-        "parameters": dict(encoded.parameters), "bytes": len(blob), "bpp": round(8 * len(blob) / positions, 4), "payload": payload,
+        "parameters": dict(encoded.parameters), **variables, "bytes": len(blob), "bpp": round(8 * len(blob) / positions, 4), "payload": payload,
         "metadata": {k: len(v) for k, v in file.metadata.items()}, "overhead": file.overhead,
         "chunks": [{"kind": kind, "position": list(position), "offset": offset, "bytes": length}
                    for kind, position, offset, length in file.chunk_table],
@@ -27,7 +30,10 @@ def describe_file(blob: bytes) -> dict[str, Any]:
 
 def verify_file(blob: bytes, *, codec: str | None = None) -> None:
     """Raises a LatentpressError for anything that keeps the file from decoding completely."""
-    api.decode(blob, codec=codec)
+    if container.read(blob).encoded.codec == DATASET:
+        verify_dataset(blob, codec=codec)
+    else:
+        api.decode(blob, codec=codec)
 
 
 def symbols_sha256(blob: bytes, *, codec: str | None = None) -> str:
