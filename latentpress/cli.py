@@ -95,19 +95,24 @@ def encode(
     max_error_from: Annotated[
         list[str] | None, typer.Option("--max-error-from", metavar="FILE:NAME", help="datasets: the bound of each point of NAME is its value in FILE")
     ] = None,
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="datasets to .zarr: of dask; else --jobs workers here")] = "",
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode images, arrays of samples, or datasets of fields (NetCDF, Zarr, GRIB) to .lpz files."""
+    """Encode images, arrays of samples, or datasets of fields (NetCDF, Zarr, GRIB) to .lpz files; datasets also to Zarr stores."""
     if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
         _usage("give one of -q, --bpp, --psnr and --max-bytes")
     settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
                 "embed_model": embed_model}  # fmt: skip
     if fields.are_datasets(inputs):
-        wanted = fields.encode_settings(settings, max_error=max_error, max_rel_error=max_rel_error, var=var or [], max_error_from=max_error_from or [])
+        bounds = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or []}
+        wanted = fields.encode_settings(settings, **bounds)
+        if output.rstrip("/").endswith(".zarr"):
+            print(fields.encode_store(inputs, output, wanted, scheduler=scheduler, jobs=jobs, overwrite=overwrite))
+            return
         _run_all(fields.jobs_of(inputs, output), functools.partial(fields.encode_job, wanted, overwrite), output, jobs)
         return
-    fields.refuse_bounds(max_error, max_rel_error, var, max_error_from)
+    fields.refuse_bounds(max_error, max_rel_error, var, max_error_from, scheduler or None)
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
         return

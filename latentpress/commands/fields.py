@@ -36,7 +36,7 @@ def jobs_of(inputs: list[str], output: str) -> list[Job]:
 def refuse_bounds(*options: Any) -> None:
     """Raises InputError where an option of datasets is given for other files."""
     if any(option not in (None, []) for option in options):
-        raise InputError("--max-error, --max-rel-error, --var and --max-error-from are for datasets (.nc, .zarr, .grib)")
+        raise InputError("--max-error, --max-rel-error, --var, --max-error-from and --scheduler are for datasets (.nc, .zarr, .grib)")
 
 
 def is_dataset_file(path: Path) -> bool:
@@ -52,7 +52,8 @@ def print_variables(rows: list[dict[str, Any]]) -> None:
     table = Table("variable", "dims", "dtype", "codec", "bytes", "ratio", "bound", box=None)
     for row in rows:
         dims = ", ".join(f"{name} {size}" for name, size in zip(row["dims"], row["shape"], strict=True))
-        table.add_row(row["name"], dims, row["dtype"], row["codec"], f"{row['bytes']:,}", "" if row["ratio"] is None else f"{row['ratio']:.2f}", row["bound"])
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        table.add_row(row["name"], dims, row["dtype"], row["codec"], f"{row['bytes']:,}", ratio, row["bound"])
     Console().print(table)
 
 
@@ -84,6 +85,28 @@ def encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
     size = encode_dataset_file(job.source, job.target, overwrite=overwrite, **settings)
     whole = raw_bytes(open_file(job.target).description)
     return f"{job.source} -> {job.target}  {size} bytes, {whole / size:.2f} times smaller than its values"
+
+
+def encode_store(inputs: list[str], output: str, settings: dict[str, Any], *, scheduler: str, jobs: int, overwrite: bool) -> str:
+    """One dataset to a Zarr store by a dask cluster, with a progress bar. Raises InputError for several inputs."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from latentpress.scale import Progress, encode_archive
+
+    if len(inputs) != 1:
+        raise InputError(f"{output}: a store is made of one dataset; give one input")
+    options = {**settings, "codec": settings["codec"] or "lattice"}
+    console = Console(stderr=True)
+    with Bar(*Bar.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task("regions", total=None)
+
+        def report(progress: Progress) -> None:
+            bar.update(row, completed=progress.done, total=progress.total)
+
+        count = encode_archive(inputs[0], output, scheduler=scheduler, workers=jobs, overwrite=overwrite, report=report, **options)
+    return f"{inputs[0]} -> {output}  {count} regions"
 
 
 def decode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:

@@ -98,22 +98,21 @@ def plan(data: NDArray[Any], attrs: Mapping[str, Any], request: Request) -> Plan
         return Plan(target=Target(max_error=0.0), fill=fill, recorded={})
     if losses.quality is not None:
         exact = kept is not None and bool(kept.any())
-        recorded = {} if exact else {"latentpress_quality": float(losses.quality)}
-        return Plan(target=Target(max_error=0.0) if exact else Target(quality=losses.quality), fill=fill, recorded=recorded)
+        target = Target(max_error=0.0) if exact else Target(quality=losses.quality)
+        return Plan(target=target, fill=fill, recorded={} if exact else recorded_of(losses))
     bound = _steps(data, attrs, losses)
     if kept is not None and kept.any():
         bound = np.where(kept, 0.0, data_bound(data, bound, losses))
-    return Plan(target=_target(bound, losses), fill=fill, recorded=_recorded(losses))
+    return Plan(target=_target(bound, losses), fill=fill, recorded=recorded_of(losses))
 
 
 def _lossy_request(data: NDArray[Any], attrs: Mapping[str, Any], request: Request) -> Request:
     """Flags, and whole numbers without units of their own that are asked for by quality, are kept as they are."""
-    lossless = request.lossless or any(key in attrs for key in ("flag_values", "flag_masks", "flag_meanings"))
-    lossless |= np.ndim(request.max_error or 0) == 0 and request.max_error == 0 if not isinstance(request.max_error, np.ndarray) else False
-    lossless |= request.max_rel_error == 0
     wanted = request if request.given() else Request(quality=DEFAULT_QUALITY)
-    lossless |= wanted.quality is not None and data.dtype.kind in "iu" and "scale_factor" not in attrs
-    return Request(lossless=True) if lossless else wanted
+    flags = any(key in attrs for key in ("flag_values", "flag_masks", "flag_meanings"))
+    nothing = wanted.max_rel_error == 0 or (wanted.max_error is not None and np.max(wanted.max_error, initial=0) == 0)
+    counts = wanted.quality is not None and data.dtype.kind in "iu" and "scale_factor" not in attrs
+    return Request(lossless=True) if wanted.lossless or flags or nothing or counts else wanted
 
 
 def _fills(data: NDArray[Any], attrs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
@@ -152,7 +151,8 @@ def _steps(data: NDArray[Any], attrs: Mapping[str, Any], request: Request) -> fl
     except ValueError as error:
         raise InputError(f"bounds of shape {bound.shape} do not fit values of shape {data.shape}") from error
     if bound.ndim == 0:
-        return float(Fraction(float(bound)) / abs(Fraction(scale))) if data.dtype.kind == "f" else float(Fraction(float(bound)) // abs(Fraction(scale)))
+        steps = Fraction(float(bound)) / abs(Fraction(scale))
+        return float(steps if data.dtype.kind == "f" else steps // 1)
     return _whole(bound, scale, data.dtype)
 
 
@@ -179,7 +179,12 @@ def _target(bound: float | NDArray[np.float64], request: Request) -> Target:
     return Target(max_error=bound if isinstance(bound, np.ndarray) and bound.ndim else float(bound))
 
 
-def _recorded(request: Request) -> dict[str, Any]:
+def recorded_of(request: Request) -> dict[str, Any]:
+    """Attributes that say what was lost; of a lossless request none."""
+    if request.lossless or not request.given():
+        return {}
+    if request.quality is not None:
+        return {"latentpress_quality": float(request.quality)}
     if request.max_rel_error is not None:
         return {"latentpress_max_rel_error": float(request.max_rel_error)}
     bound = np.asarray(request.max_error, np.float64)

@@ -23,7 +23,7 @@ _SIZE = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """dtype as `exact.dtype_of`; coded is what a codec made, without chunks, or None where the values are exact bytes; rank: length of its positions."""
+    """dtype: as `exact.dtype_of` names it; coded: what a codec made, without chunks, or None for exact bytes; rank: length of its positions."""
 
     name: str
     dims: tuple[str, ...]

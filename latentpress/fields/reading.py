@@ -36,12 +36,16 @@ class DatasetFile:
 
     source: str | bytes
     description: Description
-    entries: Mapping[tuple[int, ...], ChunkEntry]
     directory: container.Directory
     limits: Limits
     partial: bool = False
     codec: str | PathLike[str] | Codec | None = None
     damage: list[str] = field(default_factory=list)
+
+    @property
+    def entries(self) -> Mapping[tuple[int, ...], ChunkEntry]:
+        """Of the data chunks, by position in the file."""
+        return self.directory.entries
 
     @cached_property
     def width(self) -> int:
@@ -134,15 +138,25 @@ def open_file(
     with _opened(kept) as file:
         if file.seek(0, os.SEEK_END) > limits.file_bytes:
             raise LimitError(f"more than {limits.file_bytes} bytes, the limit; raise Limits.file_bytes for data you trust")
-        directory = container.read_directory(file, limits=limits)
+        directory, damage = _rescued(file, limits) if partial else (container.read_directory(file, limits=limits), [])
     if directory.header.codec != CODEC:
         raise InputError(f"a file of {directory.header.codec}, not of a dataset: read it with latentpress.decode")
     if KEY not in directory.metadata:
         raise FormatError("the metadata chunk 'dataset' is missing")
     description = description_of(directory.metadata[KEY], limits)
-    opened = DatasetFile(source=kept, description=description, entries=directory.entries, directory=directory, limits=limits, partial=partial, codec=codec)
-    _check_positions(opened)
-    return opened
+    made = DatasetFile(source=kept, description=description, directory=directory, limits=limits, partial=partial, codec=codec, damage=damage)
+    _check_positions(made)
+    return made
+
+
+def _rescued(file: BinaryIO, limits: Limits) -> tuple[container.Directory, list[str]]:
+    """What is whole of a damaged file, and lines for what is lost besides data: variables report their own chunks when they are read."""
+    file.seek(0)
+    blob = file.read()
+    found = container.read(blob, limits=limits, partial=True)
+    entries = {entry.position: entry for entry in found.chunk_table if entry.kind == "data"}
+    directory = container.Directory(container.read_header(blob[: container.HEADER_MAX], limits=limits), found.metadata, entries)
+    return directory, [line for line in found.damage if not line.startswith("chunk ")]
 
 
 def holds_dataset(path: str | PathLike[str]) -> bool:

@@ -44,7 +44,7 @@ def raw_dataset(source: xarray.Dataset | str | PathLike[str]) -> xarray.Dataset:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     engine = _ENGINES.get(path.suffix.lower(), "zarr" if path.is_dir() else "netcdf4")
-    extra(_NEEDS[engine])
+    extra(_NEEDS[engine], "grib" if engine == "cfgrib" else "climate")
     options: dict[str, Any] = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
     try:
         dataset = xarray.open_dataset(path, engine=engine, decode_cf=False, chunks=None, **options)

@@ -26,19 +26,19 @@ def write_zarr(file: DatasetFile, path: str | PathLike[str], *, overwrite: bool 
     from latentpress.fields.lazy import lazy_dataset
 
     dataset = lazy_dataset(file)
-    encoding = {name: _encoding(v) for name, v in dataset.variables.items()}
+    encoding = {name: plain_encoding(v) for name, v in dataset.variables.items()}
     for v in dataset.variables.values():
         v.encoding = {}
     with new_store(path, overwrite=overwrite) as temporary:
         try:
-            dataset.to_zarr(temporary, mode="w-", consolidated=True, encoding=encoding)
+            dataset.to_zarr(temporary, mode="w-", consolidated=False, encoding=encoding)
         except LatentpressError:
             raise
         except (ValueError, TypeError, NotImplementedError) as error:
             raise InputError(f"{path}: Zarr cannot hold it ({' '.join(str(error).split())[:200]})") from error
 
 
-def _encoding(v: Any) -> dict[str, Any]:
+def plain_encoding(v: Any) -> dict[str, Any]:
     """Chunks as they were; a _FillValue only where there was one."""
     chunks = v.encoding.get("chunksizes")
     encoding: dict[str, Any] = {"chunks": tuple(chunks)} if chunks and len(chunks) == v.ndim and 0 not in v.shape else {}

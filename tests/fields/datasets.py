@@ -18,6 +18,9 @@ def smooth(*shape: int, seed: int = 0) -> Any:
     return (280 + 10 * np.sin(y + steps) * np.cos(x - steps) + draw.normal(0, 0.1, shape)).astype(np.float32)
 
 
+FLAGS = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "sea land"}
+
+
 def weather(times: int = 3, rows: int = 20, columns: int = 36) -> xarray.Dataset:
     t2m = smooth(times, rows, columns)
     sst = smooth(times, rows, columns, seed=1)
@@ -26,7 +29,7 @@ def weather(times: int = 3, rows: int = 20, columns: int = 36) -> xarray.Dataset
         {
             "t2m": (("time", "lat", "lon"), t2m, {"units": "K", "long_name": "temperature", "valid_range": np.array([100, 400], np.float32)}),
             "sst": (("time", "lat", "lon"), sst, {"units": "K"}),
-            "land": (("lat", "lon"), (smooth(rows, columns) > 281).astype(np.int8), {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "sea land"}),
+            "land": (("lat", "lon"), (smooth(rows, columns) > 281).astype(np.int8), FLAGS),
             "station": (("place",), np.array(["Århus", "", "Zürich"], object)),
             "level": ((), np.float64(2.0), {"units": "m"}),
         },

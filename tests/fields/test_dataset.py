@@ -54,5 +54,5 @@ def test_the_bound_holds_in_decoded_units_and_is_recorded(tmp_path: Path) -> Non
 
 
 def test_an_unknown_variable_is_refused_with_near_names() -> None:
-    with pytest.raises(latentpress.InputError, match="no variable is called 't2n'.*t2m"):
+    with pytest.raises(latentpress.InputError, match=r"no variable is called 't2n'.*t2m"):
         latentpress.encode_dataset(weather(), variables={"t2n": {"max_error": 1.0}})

@@ -41,7 +41,8 @@ def test_indexing_is_that_of_the_values(file: Path, key: tuple) -> None:
 def test_the_dataset_is_the_one_that_was_encoded_also_through_pickle(file: Path) -> None:
     dataset = xarray.open_dataset(file, engine=LatentpressBackend)
     xarray.testing.assert_identical(pickle.loads(pickle.dumps(dataset)).load(), weather())
-    xarray.testing.assert_identical(xarray.open_dataset(file.read_bytes(), engine=LatentpressBackend, drop_variables="sst").load(), weather().drop_vars("sst"))
+    without = xarray.open_dataset(file.read_bytes(), engine=LatentpressBackend, drop_variables="sst")
+    xarray.testing.assert_identical(without.load(), weather().drop_vars("sst"))
 
 
 def test_the_engine_guesses_by_suffix_and_by_first_bytes(file: Path) -> None:

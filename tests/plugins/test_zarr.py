@@ -30,11 +30,12 @@ def registered() -> Iterator[None]:
 
 def test_a_store_keeps_the_bound_and_opens_by_its_metadata_alone(tmp_path: Path) -> None:
     dataset = weather()[["t2m", "sst"]]
-    codecs = {"t2m": LatentpressCodec(max_error=0.5), "sst": LatentpressCodec(max_rel_error=1e-3)}
-    dataset.to_zarr(tmp_path / "a.zarr", encoding={k: {"serializer": c, "compressors": None, "chunks": (2, 20, 36)} for k, c in codecs.items()})
+    codecs = {"t2m": LatentpressCodec(max_error=0.5), "sst": LatentpressCodec(max_rel_error=3e-3)}
+    dataset.to_zarr(tmp_path / "a.zarr", consolidated=False,
+                    encoding={k: {"serializer": c, "compressors": None, "chunks": (2, 20, 36)} for k, c in codecs.items()})  # fmt: skip
     back = xarray.open_zarr(tmp_path / "a.zarr", chunks=None).load()
     assert 0 < float(abs(back.t2m - dataset.t2m).max()) <= 0.5
-    assert 0 < float((abs(back.sst - dataset.sst) / abs(dataset.sst)).max()) <= 1e-3
+    assert 0 < float((abs(back.sst - dataset.sst) / abs(dataset.sst)).max()) <= 3e-3
     assert (back.sst.isnull() == dataset.sst.isnull()).all()
     stored = json.loads((tmp_path / "a.zarr/t2m/zarr.json").read_text())["codecs"]
     assert stored == [{"name": "latentpress", "configuration": {"max_error": 0.5, "codec": "lattice"}}]
@@ -42,7 +43,8 @@ def test_a_store_keeps_the_bound_and_opens_by_its_metadata_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"max_error": 0.25}, {"max_rel_error": 1e-3, "effort": 4}, {"quality": 30.0, "fill": -32768}, {"max_error": 1.0, "scale_factor": 0.01, "add_offset": 3.0},
+    {}, {"max_error": 0.25}, {"max_rel_error": 1e-3, "effort": 4}, {"quality": 30.0, "fill": -32768},
+    {"max_error": 1.0, "scale_factor": 0.01, "add_offset": 3.0},
 ], ids=str)  # fmt: skip
 def test_a_configuration_survives_json(settings: dict[str, Any]) -> None:
     codec = LatentpressCodec(**settings)
@@ -86,7 +88,10 @@ def test_what_it_does_not_code_is_refused_when_the_array_is_made(tmp_path: Path)
             zarr.create_array(tmp_path / f"{number}.zarr", shape=shape, dtype=dtype, serializer=LatentpressCodec())
 
 
-@pytest.mark.parametrize("settings", [{"max_error": 1.0, "quality": 3.0}, {"max_error": float("nan")}, {"max_error": -1.0}, {"fill": "x"}, {"codec": ""}], ids=str)
+SENSELESS = [{"max_error": 1.0, "quality": 3.0}, {"max_error": float("nan")}, {"max_error": -1.0}, {"fill": "x"}, {"codec": ""}]
+
+
+@pytest.mark.parametrize("settings", SENSELESS, ids=str)
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     for cls in (LatentpressCodec, Latentpress):
         with pytest.raises(InputError):
