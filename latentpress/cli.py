@@ -15,9 +15,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from latentpress.batch import Job, plan, run
+from latentpress.batch import Job, make_folder, plan, run
 from latentpress.commands import bench, fields, report, train
-from latentpress.errors import InputError, LatentpressError
+from latentpress.errors import LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
 app = typer.Typer(
@@ -105,7 +105,7 @@ def encode(
     settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
                 "embed_model": embed_model}  # fmt: skip
     if fields.are_datasets(inputs):
-        bounds = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or []}
+        bounds: dict[str, Any] = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or []}
         wanted = fields.encode_settings(settings, **bounds)
         if output.rstrip("/").endswith(".zarr"):
             print(fields.encode_store(inputs, output, wanted, scheduler=scheduler, jobs=jobs, overwrite=overwrite))
@@ -147,19 +147,12 @@ def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
 
     if str(job.target) == STDIO:
         return _write_out(api.encode(job.source, **settings), STDIO, overwrite)
-    _make_folder(job.target.parent)
+    make_folder(job.target.parent)
     size = api.encode_file(job.source, job.target, overwrite=overwrite, **settings)
     header = container.read_header(job.target.read_bytes())
     places = math.prod(n for n, axis in zip(header.shape, header.dims, strict=True) if axis != "band")
     unit = "bits a value" if header.dims[:1] == ("sample",) else "bpp"
     return f"{job.source} -> {job.target}  {size} bytes, {8 * size / places:.3f} {unit}"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
 
 
 def _encode_stdin(inputs: list[str], output: str, settings: dict[str, Any], overwrite: bool) -> None:
@@ -214,7 +207,7 @@ def _decode_job(settings: dict[str, Any], suffix: str, overwrite: bool, job: Job
         signal = api.decode(job.source, **settings)
         _warn_of_damage(signal.meta)
         return _write_out(api.signal_bytes(signal, suffix), STDIO, overwrite)
-    _make_folder(job.target.parent)
+    make_folder(job.target.parent)
     if fields.is_dataset_file(job.source):
         return fields.decode_job(settings, overwrite, job)
     signal = api.decode_file(job.source, job.target, overwrite=overwrite, **settings)

@@ -21,8 +21,7 @@ import numpy as np
 
 from latentpress.errors import InputError, LatentpressError
 from latentpress.fields.arrays import ArraySettings
-from latentpress.fields.bounds import Request, coordinates_of, is_field, recorded_of, requests_of
-from latentpress.fields.description import MOST_AXES
+from latentpress.fields.bounds import Request, fill_values, recorded_of, requests_of
 from latentpress.fields.sources import extra, raw_dataset
 from latentpress.fields.writing import DEFAULT_CODEC, DEFAULT_EFFORT
 
@@ -89,9 +88,7 @@ def encode_archive(
 
 
 def _fields(dataset: Any, common: Request, special: Mapping[str, Mapping[str, Any]], codec: str, effort: int) -> dict[str, ArraySettings]:
-    exact = coordinates_of(dataset)
-    wanted = requests_of((str(n) for n in dataset.variables if str(n) not in exact), common, special)
-    return {name: _settings(name, dataset[name], request, codec, effort) for name, request in wanted.items() if is_field(dataset[name], MOST_AXES)}
+    return {name: _settings(name, dataset[name], request, codec, effort) for name, request in requests_of(dataset, common, special).items()}
 
 
 def _settings(name: str, v: Any, request: Request, codec: str, effort: int) -> ArraySettings:
@@ -104,9 +101,8 @@ def _settings(name: str, v: Any, request: Request, codec: str, effort: int) -> A
     elif not request.given():
         given = {"quality": 50.0}
     scale = {key: float(v.attrs[key]) for key in ("scale_factor", "add_offset") if key in v.attrs}
-    fill = v.attrs.get("_FillValue", v.attrs.get("missing_value"))
-    plain = None if fill is None or not np.isfinite(fill) else np.asarray(fill).astype(v.dtype).item()
-    return ArraySettings(**given, **scale, fill=plain, codec=codec, effort=effort)
+    fill, _ = fill_values(v.dtype, v.attrs)
+    return ArraySettings(**given, **scale, fill=None if fill is None or not np.isfinite(fill) else fill.item(), codec=codec, effort=effort)
 
 
 def _prepare(dataset: Any, folder: Path, fields: Mapping[str, ArraySettings], about: Mapping[str, Any]) -> None:
@@ -137,7 +133,8 @@ def _empty_array(store: str, name: str, v: Any, settings: ArraySettings) -> None
 
     attrs = {key: _plain(value) for key, value in v.attrs.items()} | {key: _plain(a) for key, a in recorded_of(settings.request).items()}
     if "_FillValue" in v.attrs:
-        attrs["_FillValue"] = FillValueCoder.encode(np.asarray(v.attrs["_FillValue"]).astype(v.dtype)[()], v.dtype)
+        fill: Any = np.asarray(v.attrs["_FillValue"]).astype(v.dtype)[()]
+        attrs["_FillValue"] = FillValueCoder.encode(fill, v.dtype)
     zarr.open_group(store, mode="r+").create_array(
         name, shape=v.shape, chunks=chunks_for(v.shape), dtype=v.dtype.newbyteorder("="), serializer=LatentpressCodec(**vars(settings)),
         compressors=None, fill_value=np.nan if v.dtype.kind == "f" else 0, attributes=attrs, dimension_names=list(map(str, v.dims)),

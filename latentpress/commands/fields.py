@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentpress.batch import Job
+from latentpress.batch import Job, make_folder, plan
 from latentpress.errors import InputError
 
 SUFFIXES = frozenset((".nc", ".nc4", ".h5", ".cdf", ".zarr", ".grib", ".grb", ".grib2", ".grb2"))  # without loading fields/sources.py
@@ -13,19 +13,25 @@ SUFFIXES = frozenset((".nc", ".nc4", ".h5", ".cdf", ".zarr", ".grib", ".grb", ".
 
 def are_datasets(inputs: list[str]) -> bool:
     """Whether all inputs are. Raises InputError for a mixture."""
-    found = [Path(text).suffix.lower() in SUFFIXES or any((Path(text) / mark).is_file() for mark in ("zarr.json", ".zgroup")) for text in inputs]
+    found = [_is_dataset(text) or _holds_datasets(Path(text)) for text in inputs]
     if any(found) and not all(found):
         raise InputError("datasets and other files together: encode them with two commands")
     return bool(found) and all(found)
 
 
+def _is_dataset(text: str) -> bool:
+    return Path(text).suffix.lower() in SUFFIXES or any((Path(text) / mark).is_file() for mark in ("zarr.json", ".zgroup"))
+
+
+def _holds_datasets(folder: Path) -> bool:
+    return folder.is_dir() and any(f.suffix.lower() in SUFFIXES for f in folder.iterdir())
+
+
 def jobs_of(inputs: list[str], output: str) -> list[Job]:
     """A Zarr store is one input, though it is a folder. Raises InputError for globs without files and two inputs with one output."""
-    from latentpress.batch import plan
-
-    stores = [text for text in inputs if Path(text).is_dir()]
+    stores = [text for text in inputs if Path(text).is_dir() and _is_dataset(text)]
     others = [text for text in inputs if text not in stores]
-    many = len(inputs) > 1 or output.endswith("/") or Path(output).is_dir()
+    many = len(inputs) > 1 or len(stores) < sum(Path(text).is_dir() for text in inputs) or output.endswith("/") or Path(output).is_dir()
     jobs = [Job(Path(text), Path(output) / f"{Path(text).stem}.lpz" if many else Path(output)) for text in stores]
     jobs += plan(others, f"{output}/" if many else output, suffixes=SUFFIXES, new_suffix=".lpz") if others else []
     if len({job.target for job in jobs}) < len(jobs):
@@ -81,7 +87,7 @@ def encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
     from latentpress.fields.reading import open_file
     from latentpress.fields.summary import raw_bytes
 
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.target.parent)
     size = encode_dataset_file(job.source, job.target, overwrite=overwrite, **settings)
     whole = raw_bytes(open_file(job.target).description)
     return f"{job.source} -> {job.target}  {size} bytes, {whole / size:.2f} times smaller than its values"
@@ -112,7 +118,7 @@ def encode_store(inputs: list[str], output: str, settings: dict[str, Any], *, sc
 def decode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
     from latentpress.fields.files import decode_dataset_file
 
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.target.parent)
     file = decode_dataset_file(job.source, job.target, overwrite=overwrite, **settings)
     sizes = ", ".join(f"{name} {size}" for name, size in file.description.sizes.items())
     damage = "".join(f"\n  damaged: {line}" for line in file.damage)

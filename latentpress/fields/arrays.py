@@ -73,7 +73,7 @@ class ArraySettings:
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raises UnsupportedError for what no codec of fields takes."""
-    if dtype not in (np.float32, np.float64) and not (dtype.kind in "iu" and dtype.itemsize <= 4):
+    if dtype.newbyteorder("=") not in (np.float32, np.float64) and not (dtype.kind in "iu" and dtype.itemsize <= 4):
         raise UnsupportedError(f"latentpress codes float32, float64 and integers of up to 32 bits, not {dtype}; leave this array to another codec")
 
 

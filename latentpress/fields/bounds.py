@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from latentpress.codecs.base import Target
 from latentpress.errors import InputError
 
+MOST_AXES = 7  # a position in a file is the variable's number and its chunk's position: 8 numbers
 COORDINATE_ATTRIBUTES = ("coordinates", "bounds", "climatology", "grid_mapping")
 _DEGREES = frozenset(f"degree{s}{joint}{side}" for s in ("", "s") for joint in ("_", "") for side in ("north", "east", "N", "E"))
 _BOUNDS_DIMS = frozenset(("bnds", "nv", "nbnds", "bounds", "vertices", "nvertex", "nb2"))
@@ -49,10 +50,14 @@ class Request:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None and value is not False}
 
 
-def requests_of(names: Iterable[str], common: Request, special: Mapping[str, Mapping[str, Any]]) -> dict[str, Request]:
-    """One Request a variable. Raises InputError for unknown variables, with those of near names, and for unknown settings."""
-    known = list(names)
+def requests_of(dataset: Any, common: Request, special: Mapping[str, Mapping[str, Any]]) -> dict[str, Request]:
+    """One Request a field, a variable that a codec takes. Raises InputError for unknown variables, with those of near names, for others than
+    fields, and for unknown settings."""
+    exact = coordinates_of(dataset)
+    known = [str(name) for name, v in dataset.variables.items() if name not in exact and is_field(v)]
     for name, settings in special.items():
+        if name in dataset.variables and name not in known:
+            raise InputError(f"{name} is kept exactly: it is a coordinate, or no numbers on a grid of two dimensions; leave its setting out")
         if name not in known:
             near = difflib.get_close_matches(name, known, 3)
             raise InputError(f"no variable is called {name!r}; {'did you mean' if near else 'there are'} {', '.join(near or known)}?")
@@ -73,11 +78,11 @@ def coordinates_of(dataset: Any) -> frozenset[str]:
     return frozenset(map(str, found & set(dataset.variables)))
 
 
-def is_field(v: Any, most_axes: int) -> bool:
-    """Whether a codec takes a variable: numbers on a grid."""
+def is_field(v: Any) -> bool:
+    """Whether a codec takes a variable (or an array): numbers on a grid."""
     dtype, shape = v.dtype, v.shape
-    numbers = dtype in (np.float32, np.float64) or (dtype.kind in "iu" and dtype.itemsize <= 4)
-    return bool(numbers and 2 <= len(shape) <= most_axes and min(shape[-2:]) >= 2 and math.prod(shape) > 0)
+    numbers = (dtype.kind == "f" and dtype.itemsize in (4, 8)) or (dtype.kind in "iu" and dtype.itemsize <= 4)
+    return bool(numbers and 2 <= len(shape) <= MOST_AXES and min(shape[-2:]) >= 2 and math.prod(shape) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,7 @@ class Plan:
 
 def plan(data: NDArray[Any], attrs: Mapping[str, Any], request: Request) -> Plan:
     """data: raw values as on disk, their attributes."""
-    fill, others = _fills(data, attrs)
+    fill, others = fill_values(data.dtype, attrs)
     kept = np.isin(data, others) if others else None
     losses = _lossy_request(data, attrs, request)
     if losses.lossless:
@@ -115,10 +120,10 @@ def _lossy_request(data: NDArray[Any], attrs: Mapping[str, Any], request: Reques
     return Request(lossless=True) if wanted.lossless or flags or nothing or counts else wanted
 
 
-def _fills(data: NDArray[Any], attrs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+def fill_values(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     """(the fill value, other values that mean "missing"), of the data's type."""
     values = [v for key in ("_FillValue", "missing_value") if key in attrs for v in np.atleast_1d(attrs[key])]
-    typed = [v for v in (_typed(value, data.dtype) for value in values) if v is not None and v == v]
+    typed = [v for v in (_typed(value, dtype) for value in values) if v is not None and v == v]
     different = list(dict.fromkeys(typed))
     return (different[0] if different else None), different[1:]
 

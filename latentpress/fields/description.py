@@ -13,10 +13,10 @@ from latentpress.codecs.base import Chunk, Encoded
 from latentpress.container import Limits
 from latentpress.errors import FormatError, LimitError
 from latentpress.fields.attributes import attribute_json, attribute_of
+from latentpress.fields.bounds import MOST_AXES
 from latentpress.fields.exact import known_dtype
 
 CODEC, KEY = "dataset", "dataset"
-MOST_AXES = 7  # a position in the file is the variable's number and its chunk's position: 8 numbers
 MOST_DIMENSIONS = 32
 _SIZE = 2**62
 

@@ -44,7 +44,7 @@ def exact_bytes(array: NDArray[Any]) -> bytes:
         raw = json.dumps([str(v) for v in array.ravel()], ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         return zlib.compress(raw, 9)
     little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(-1)
-    return zlib.compress(little.view(np.uint8).reshape(little.size, -1).T.tobytes(), 9)
+    return zlib.compress(little.view(np.uint8).reshape(little.size, little.itemsize).T.tobytes(), 9)
 
 
 def exact_array(payload: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:

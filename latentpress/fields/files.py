@@ -30,7 +30,7 @@ def decode_dataset_file(source: str | PathLike[str], target: str | PathLike[str]
     _refuse_existing(Path(target), overwrite)
     suffix = Path(target).suffix.lower()
     if suffix not in NETCDF | ZARR:
-        raise InputError(f"{target}: datasets are written as {', '.join(WRITABLE)}")
+        raise InputError(f"{target}: datasets are written as {', '.join(WRITABLE)}; into a folder give --format .nc")
     file = open_file(source, **options)
     (write_zarr if suffix in ZARR else write_netcdf)(file, target, overwrite=overwrite)
     return file

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from latentpress.codecs.base import Codec
-from latentpress.container import Limits
 from latentpress.errors import FormatError
 from latentpress.fields.description import Variable
 from latentpress.fields.exact import known_dtype
-from latentpress.fields.reading import DatasetFile, open_file
+from latentpress.fields.reading import DatasetFile
 
 if TYPE_CHECKING:
     import xarray
@@ -62,36 +59,3 @@ def _variable(file: DatasetFile, v: Variable) -> Any:
     if "object" in str(encoding["dtype"]):
         encoding["dtype"] = str
     return xarray.Variable(v.dims, indexing.LazilyIndexedArray(LazyArray(file, v)), dict(v.attrs), encoding)
-
-
-def open_dataset(
-    source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None,
-    decode_cf: bool = True,
-) -> xarray.Dataset:  # fmt: skip
-    """A lazy xarray.Dataset: reading one time step and a region decodes only its chunks.
-
-    source     path or bytes of an .lpz file
-    partial    damaged chunks leave NaN, or the fill value of whole numbers
-    decode_cf  unpack, mask and decode times as xarray.open_dataset does; False gives values as they are stored
-    Raises FormatError, ChecksumError, LimitError, InputError for files of no dataset; MissingExtraError without xarray.
-    """
-    import xarray
-
-    dataset = lazy_dataset(open_file(source, partial=partial, limits=limits, codec=codec))
-    return xarray.decode_cf(dataset) if decode_cf else dataset
-
-
-def decode_dataset(
-    source: str | PathLike[str] | bytes, *, partial: bool = False, limits: Limits | None = None, codec: str | PathLike[str] | Codec | None = None,
-    decode_cf: bool = True,
-) -> xarray.Dataset:  # fmt: skip
-    """As `open_dataset`, all in memory; what was damaged is in `.encoding["latentpress_damage"]`, one line each."""
-    import xarray
-
-    file = open_file(source, partial=partial, limits=limits, codec=codec)
-    raw = lazy_dataset(file)
-    loaded = (xarray.decode_cf(raw) if decode_cf else raw).load()
-    loaded.encoding["latentpress_damage"] = tuple(file.damage)
-    return loaded
-
-

@@ -41,6 +41,8 @@ def _create(out: Any, v: Variable) -> Any:
     if kind is not str and (kind.kind not in "iufS" or kind.itemsize > 8 or kind == np.float16):
         raise InputError(f"{v.name}: NetCDF holds no {v.dtype}; write .zarr")
     options = {key: v.encoding[key] for key in _LAYOUT if key in v.encoding} | ({"compression": "zlib"} if v.encoding.get("zlib") is True else {})
+    if "chunksizes" in options:
+        options["chunksizes"] = tuple(min(c, n) for c, n in zip(options["chunksizes"], v.shape, strict=False))
     if 0 in v.shape or kind is str or not v.dims:
         options = {}
     fill = np.asarray(v.attrs["_FillValue"]).astype(kind)[()] if "_FillValue" in v.attrs and kind is not str else None

@@ -20,7 +20,7 @@ def variables_of(options: Iterable[str]) -> dict[str, dict[str, Any]]:
     """["t2m:max-error=0.05", "tp:lossless"] -> {"t2m": {"max_error": 0.05}, "tp": {"lossless": True}}. Raises InputError."""
     found: dict[str, dict[str, Any]] = {}
     for option in options:
-        name, colon, setting = option.rpartition(":")
+        name, colon, setting = option.partition(":")
         key, equals, value = setting.partition("=")
         if not colon or not name or name in found:
             raise InputError(f"--var {option}: {name} is there twice" if name in found else _FORM.format(option))

@@ -89,12 +89,12 @@ class DatasetFile:
         codec: Any = api.codec_of(coded, partial=True, codec=self.codec)
         in_parts = hasattr(codec, "chunks_of") and hasattr(codec, "decode_region")
         whole = all(s == slice(0, n) for s, n in zip(where, v.shape, strict=True))
-        if in_parts and not whole:
+        if in_parts and (self.partial or not whole):
             wanted = codec.chunks_of(coded, where)
         else:
             wanted = [position[1 : 1 + v.rank] for position in self._positions(number)]
-            if (places := codec.places(coded)) != len(wanted) and not self.partial:
-                raise FormatError(f"{v.name}: {len(wanted)} chunks, a field of shape {v.shape} has {places}")
+            if (places := codec.places(coded)) != len(wanted):
+                self._lose(FormatError(f"{v.name}: {len(wanted)} chunks, a field of shape {v.shape} has {places}"))
         chunks = self._chunks(number, wanted)
         part = replace(coded, chunks=tuple(own_chunk(v, file_position(number, c.position, self.width), c.payload) for c in chunks))
         whole_or_part = codec.decode(part) if whole or not in_parts else codec.decode_region(part, where)
@@ -103,6 +103,15 @@ class DatasetFile:
             there = {file_position(number, c.position, self.width) for c in chunks}
             data = mark_lost(data, v, where, lambda part: [file_position(number, p, self.width) in there for p in codec.chunks_of(coded, part)])
         return data
+
+    def encoded(self, name: str) -> Encoded:
+        """A coded variable with all its chunks. Raises InputError for exact ones; as `read`."""
+        number = self.number(name)
+        v = self.description.variables[number]
+        if v.coded is None:
+            raise InputError(f"{name} is kept exactly, by no codec")
+        positions = [position[1 : 1 + v.rank] for position in self._positions(number)]
+        return replace(v.coded, chunks=tuple(own_chunk(v, (number, *c.position), c.payload) for c in self._chunks(number, positions)))
 
     def _positions(self, number: int) -> list[tuple[int, ...]]:
         """In the file, of the chunks of a variable; of full width."""
@@ -118,12 +127,15 @@ class DatasetFile:
                     chunk = self.directory.chunk(file, file_position(number, position, self.width))
                     found.append(Chunk(payload=chunk.payload, position=position))
                 except (FormatError, InputError) as error:
-                    line = f"{v.name}: {str(error) if isinstance(error, FormatError) else f'chunk {position} is missing'}"
-                    if not self.partial:
-                        raise FormatError(line) from error
-                    if line not in self.damage:
-                        self.damage.append(line)
+                    self._lose(FormatError(f"{v.name}: {error if isinstance(error, FormatError) else f'chunk {position} is missing'}"))
         return found
+
+    def _lose(self, error: FormatError) -> None:
+        """Raises it, or makes a line in `damage` of it."""
+        if not self.partial:
+            raise error
+        if str(error) not in self.damage:
+            self.damage.append(str(error))
 
     def _opened(self) -> BinaryIO:
         return _opened(self.source)

@@ -92,6 +92,7 @@ def _without_new_fill(v: Any, before: Any) -> Any:
 
 def kept_encoding(encoding: Mapping[str, Any]) -> dict[str, Any]:
     """How the variable lay on disk, as far as a NetCDF file can be told to do the same."""
+    encoding = {**({"chunksizes": encoding["chunks"]} if encoding.get("chunks") else {}), **encoding}  # as Zarr calls it
     kept = {key: encoding[key] for key in _KEPT if isinstance(encoding.get(key), bool | int | str | tuple | list)}
     if "chunksizes" in kept:
         kept["chunksizes"] = [int(n) for n in kept["chunksizes"]]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from latentpress import api
 from latentpress.fields.description import Description, Variable
 from latentpress.fields.exact import TEXT, known_dtype
 from latentpress.fields.reading import DatasetFile, open_file
@@ -44,6 +47,14 @@ def _bound(v: Variable) -> str:
             values = np.asarray(v.attrs[key]).ravel()
             return f"{key.removeprefix('latentpress_')} {' to '.join(f'{float(n):g}' for n in values)}" if values.dtype.kind in "iuf" else key
     return "exact"
+
+
+def dataset_symbols(blob: bytes, *, codec: str | None = None) -> Iterator[NDArray[np.int32]]:
+    """The decoded integers of each chunk that a codec made, in file order. Raises what reading raises."""
+    file = open_file(blob, codec=codec)
+    for v in file.description.variables:
+        if v.coded is not None:
+            yield from api.codec_of(v.coded, partial=True, codec=codec).symbols(file.encoded(v.name))
 
 
 def verify_dataset(blob: bytes, *, codec: str | None = None) -> None:

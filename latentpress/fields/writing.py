@@ -14,9 +14,9 @@ from latentpress import container
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal
 from latentpress.codecs.registry import load_codec
 from latentpress.errors import InputError, LatentpressError
-from latentpress.fields.bounds import Request, coordinates_of, is_field, plan, requests_of
-from latentpress.fields.description import CODEC, KEY, MOST_AXES, Description, Variable, description_bytes, file_position
-from latentpress.fields.exact import dtype_of, exact_bytes
+from latentpress.fields.bounds import Request, plan, requests_of
+from latentpress.fields.description import CODEC, KEY, Description, Variable, description_bytes, file_position
+from latentpress.fields.exact import KINDS, dtype_of, exact_bytes
 from latentpress.fields.sources import kept_encoding, raw_dataset
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def encode_dataset(
     coder = codec if isinstance(codec, Codec) else load_codec(os.fspath(codec or DEFAULT_CODEC))
     if coder.domain != "field":
         raise InputError(f"{coder.name} codes {coder.domain}s; a codec of fields is expected, such as {DEFAULT_CODEC}")
-    exact = coordinates_of(dataset)
-    wanted = requests_of((str(n) for n, v in dataset.variables.items() if str(n) not in exact), common, variables or {})
+    wanted = requests_of(dataset, common, variables or {})
     parts = [_one(str(name), v, wanted.get(str(name)), coder, effort) for name, v in dataset.variables.items()]
     description = Description(
         variables=tuple(v for v, _ in parts), attrs=dataset.attrs, sizes={str(d): n for d, n in dataset.sizes.items()},
@@ -67,12 +66,12 @@ def _placed(parts: list[tuple[Variable, tuple[Chunk, ...]]], width: int) -> Iter
 
 
 def _one(name: str, v: Any, request: Request | None, codec: Codec, effort: int) -> tuple[Variable, tuple[Chunk, ...]]:
-    """A variable and its chunks. request: None for coordinates."""
+    """A variable and its chunks. request: None for what is no field."""
     try:
         data, attrs = _native(np.asarray(v.values)), dict(v.attrs)
         usual: dict[str, Any] = {"name": name, "dims": tuple(map(str, v.dims)), "shape": data.shape, "dtype": dtype_of(data),
                                  "encoding": kept_encoding(v.encoding)}  # fmt: skip
-        if request is None or not is_field(data, MOST_AXES):
+        if request is None:
             return Variable(**usual, attrs=attrs), (Chunk(payload=exact_bytes(data)),)
         todo = plan(data, attrs, request)
         signal = Signal(data=data, dims=usual["dims"], meta={} if todo.fill is None else {"fill": todo.fill})
@@ -81,8 +80,25 @@ def _one(name: str, v: Any, request: Request | None, codec: Codec, effort: int) 
         error.args = tuple(f"{name}: {a}" if i == 0 and isinstance(a, str) else a for i, a in enumerate(error.args))
         raise
     rank = max(len(chunk.position) for chunk in encoded.chunks)
+    usual["encoding"] |= _preferred_chunks(codec, encoded)
     return Variable(**usual, attrs=attrs | dict(todo.recorded), coded=encoded, rank=rank), encoded.chunks
 
 
+def _preferred_chunks(codec: Any, encoded: Encoded) -> dict[str, Any]:
+    """How far the chunk at the origin reaches along each dimension: what dask should read at once."""
+    if not hasattr(codec, "chunks_of"):
+        return {}
+    return {"preferred_chunks": {name: _reach(codec, encoded, axis) for axis, name in enumerate(encoded.dims)}}
+
+
+def _reach(codec: Any, encoded: Encoded, axis: int) -> int:
+    inside, outside = 1, encoded.shape[axis] + 1
+    while outside - inside > 1:
+        middle = (inside + outside) // 2
+        region = tuple(slice(0, middle if a == axis else 1) for a in range(len(encoded.shape)))
+        inside, outside = (middle, outside) if len(codec.chunks_of(encoded, region)) == 1 else (inside, middle)
+    return inside
+
+
 def _native(data: NDArray[Any]) -> NDArray[Any]:
-    return data.astype(data.dtype.newbyteorder("="), copy=False)
+    return data.astype(data.dtype.newbyteorder("="), copy=False) if data.dtype.kind in KINDS else data

@@ -41,12 +41,12 @@ def everything(blob: bytes, **options: Any) -> None:
 @pytest.mark.parametrize("partial", [False, True])
 def test_mutants_are_typed_errors_or_datasets_of_their_own_shape(partial: bool) -> None:
     refused = 0
-    for bad in mutations(small(), 250, seed=5):
+    for bad in mutations(small(), 200, seed=5):
         try:
             everything(bad, partial=partial)
         except LatentpressError:
             refused += 1
-    assert refused > 60
+    assert refused > 50
 
 
 def described(change: Any, *, blob: bytes | None = None) -> bytes:
@@ -54,7 +54,7 @@ def described(change: Any, *, blob: bytes | None = None) -> bytes:
     file = container.read(blob or small())
     plain = json.loads(zlib.decompress(file.metadata["dataset"]))
     raw = change(plain)
-    raw = json.dumps(plain).encode() if raw is None else raw
+    raw = raw if isinstance(raw, bytes) else json.dumps(plain).encode()
     return container.write(file.encoded, metadata={"dataset": zlib.compress(raw)})
 
 

@@ -33,7 +33,7 @@ def test_a_store_keeps_the_bound_and_opens_by_its_metadata_alone(tmp_path: Path)
     codecs = {"t2m": LatentpressCodec(max_error=0.5), "sst": LatentpressCodec(max_rel_error=3e-3)}
     dataset.to_zarr(tmp_path / "a.zarr", consolidated=False,
                     encoding={k: {"serializer": c, "compressors": None, "chunks": (2, 20, 36)} for k, c in codecs.items()})  # fmt: skip
-    back = xarray.open_zarr(tmp_path / "a.zarr", chunks=None).load()
+    back = xarray.open_zarr(tmp_path / "a.zarr", chunks=None, consolidated=False).load()
     assert 0 < float(abs(back.t2m - dataset.t2m).max()) <= 0.5
     assert 0 < float((abs(back.sst - dataset.sst) / abs(dataset.sst)).max()) <= 3e-3
     assert (back.sst.isnull() == dataset.sst.isnull()).all()
