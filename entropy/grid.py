@@ -29,7 +29,7 @@ Planes = NDArray[np.int32]
 Push = tuple[NDArray[np.int32], NDArray[np.int32]]
 BASE_SIDE = 8  # octaves go on until both sides of the coarsest grid are at most this
 CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
-STRIP = 2048  # positions of a group that the network evaluates at once, about
+STRIP = 8192  # positions of a group that the network evaluates at once, about: few enough for the cache, many enough for a call to be worth it
 
 
 @dataclass(frozen=True)
