@@ -195,7 +195,7 @@ class GridPrior:
         differences, base, last = [], self._base(planes), 0
         for place, known, shift in self._base_scan(planes, sides):
             last = last if any(place[1:]) else 0
-            value = int(base[place]) if known else last >> shift << shift
+            value = int(base[place]) if known else self._missing(last, shift)
             if known:
                 differences.append((value >> shift) - (last >> shift))
             last = value
@@ -204,12 +204,20 @@ class GridPrior:
     def _fill_base(self, planes: Planes, differences: NDArray[np.int32], sides: Sides) -> None:
         base, last, coded = self._base(planes), 0, iter(differences.tolist())
         for place, known, shift in self._base_scan(planes, sides):
-            last = (last if any(place[1:]) else 0) >> shift
-            last = last + (next(coded) if known else 0)
-            if abs(last) > self.peak >> shift:
-                raise FormatError("damaged stream: a value is out of range")
-            last <<= shift
+            last = last if any(place[1:]) else 0
+            if known:
+                quotient = (last >> shift) + next(coded)
+                if abs(quotient) > self.peak >> shift:
+                    raise FormatError("damaged stream: a value is out of range")
+                last = quotient << shift
+            else:
+                last = self._missing(last, shift)
             base[place] = last
+
+    def _missing(self, last: int, shift: int) -> int:
+        """What stands for a missing point of the base grid: the one before, as a multiple of 2**shift within the peak."""
+        most = self.peak >> shift
+        return min(max(last >> shift, -most), most) << shift
 
     # ---- the walk
 
