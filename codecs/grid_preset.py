@@ -30,7 +30,7 @@ class GridPriors:
     def prior(self, peak: int) -> GridPrior:
         """For integers of magnitudes up to `peak`."""
         if peak not in self._made:
-            self._made[peak] = GridPrior(_network(self.config, self.preset.weights, peak), self.tables)
+            self._made[peak] = GridPrior(frozen_network(self.config, self.preset.weights, peak), self.tables)
         return self._made[peak]
 
     def describe(self, peak: int) -> dict[str, Any]:
@@ -44,7 +44,8 @@ class GridPriors:
         }  # fmt: skip
 
 
-def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:
+def frozen_network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:
+    """From the integers of a preset, for samples of magnitudes up to `peak`."""
     network = GridNetwork(dataclasses.replace(config, peak=peak))
     load_integers(network, weights, "network", widen=True)
     for name in GROUPS:

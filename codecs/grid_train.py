@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentpress.codecs.grid_preset import frozen_network
 from latentpress.codecs.grid_rgb import GridRGB
 from latentpress.codecs.presets import write_preset
 from latentpress.codecs.trainable import Losses, Trainable
@@ -96,11 +97,13 @@ def freeze_network(
     mix = np.concatenate([torch.softmax(_group(network, g).mix.detach().double(), 1).numpy() for g in GROUPS])
     widths = np.concatenate([torch.exp(_group(network, g).relative.detach().double()).numpy() for g in GROUPS])
     frozen, tables = network.freeze(), mixture_tables(mix, widths)
-    if planes:
-        prior = GridPrior(frozen, tables)
-        tables = sharpened(tables, (push for p in planes for push in prior.symbols(p)), STRENGTH)
-    weights = integer_state(frozen, "network") | tables.state("tables")
+    weights = integer_state(frozen, "network")
     weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
+    if planes:
+        peak = max(network.config.peak, *(int(np.abs(p).max(initial=0)) for p in planes))
+        prior = GridPrior(frozen_network(network.config, weights, peak), tables)
+        tables = sharpened(tables, (push for p in planes for push in prior.symbols(p)), STRENGTH)
+    weights |= tables.state("tables")
     about = {"licence": provenance.get("licence", "not stated"), "paper": "hierarchical integer grid, our own"}
     config = dataclasses.asdict(network.config)
     write_preset(directory, {"codec": codec, "config": config, "about": about, "provenance": dict(provenance)}, weights)
