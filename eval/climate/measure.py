@@ -1,0 +1,104 @@
+"""One field through one coder at one bound: bytes, seconds, what was lost, as a row."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.errors import LatentpressError, UnsupportedError
+from latentpress.eval.climate.coders import Coder
+from latentpress.eval.fields import Field
+from latentpress.eval.metrics.fields import FIELD
+from latentpress.eval.metrics.fields_points import changed, exceedances, max_abs
+from latentpress.eval.rows import SCHEMA, Key, Row
+
+LOSSLESS = "lossless"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """percent: the bound in percent of the field's standard deviation, 0 for lossless. digest: the coder's."""
+
+    coder: Coder
+    digest: str
+    field: Field
+    field_digest: str
+    percent: float
+
+    @property
+    def setting(self) -> str:
+        return setting_of(self.percent)
+
+    @property
+    def key(self) -> Key:
+        return (self.coder.name, self.digest, self.setting, self.field.name, self.field_digest)
+
+
+def setting_of(percent: float) -> str:
+    return f"bound={percent:g}%" if percent else LOSSLESS
+
+
+def measure(task: Task) -> Row:
+    """Encode, decode from the bytes alone, compare. What a coder refuses or raises becomes a row with status "error"."""
+    field, bound = task.field, task.field.std * task.percent / 100
+    try:
+        blob, encode = timed(lambda: task.coder.encode(field, bound))
+        decoded, decode = timed(lambda: task.coder.decode(blob))
+        row = facts(task, blob, bound, decoded)
+    except Exception as error:  # one coder that fails on one field must not cost the others
+        return base(task) | {"status": "error", "error": reason(error), "bound": bound}
+    return row | {f"encode_{k}": v for k, v in encode.items()} | {f"decode_{k}": v for k, v in decode.items()}
+
+
+def base(task: Task) -> Row:
+    names = ("codec", "digest", "setting", "item", "item_digest")
+    about = {"own": task.coder.own, "options": task.coder.setting, "versions": dict(task.coder.versions), "percent": task.percent}
+    return {"schema": SCHEMA, "domain": "field", **dict(zip(names, task.key, strict=True)), "status": "ok", "error": None, **about}
+
+
+def facts(task: Task, blob: bytes, bound: float, decoded: NDArray[Any]) -> Row:
+    """Sizes and losses. Raises InputError where shape or dtype did not come back."""
+    field = task.field
+    size = task.coder.size(blob)
+    row = base(task) | {"shape": list(field.shape), "bytes": size, "ratio": ratio(field, size), "bound": bound}
+    over = exceedances(field.data, decoded, bound) if task.percent else changed(field.data, decoded)
+    worst = max_abs(field.data, decoded) / bound if bound else None
+    return row | {"exceedances": over, "worst_over_bound": worst, "arrangement": task.coder.arrangement(blob)} | quality(field, decoded)
+
+
+def ratio(field: Field, size: int) -> float:
+    """Float32 bytes over compressed bytes."""
+    return 4 * field.data.size / size
+
+
+def quality(field: Field, decoded: NDArray[Any]) -> Row:
+    """Metric -> value, None where there is none; lossless data is compared bit for bit only."""
+    if np.array_equal(field.data, decoded, equal_nan=True):
+        return {"identical": True}
+    return {"identical": False} | {m.name: _value(m.measure, field, decoded) for m in FIELD}
+
+
+def _value(metric: Callable[[Any, Any], float], field: Field, decoded: NDArray[Any]) -> float | None:
+    try:
+        value = float(metric(field, decoded))
+    except UnsupportedError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Its result; seconds of the clock and of the processor (all threads), the latter less moved by other work on the machine."""
+    start, used = time.perf_counter(), time.process_time()
+    result = call()
+    return result, {"s": round(time.perf_counter() - start, 6), "cpu_s": round(time.process_time() - used, 6)}
+
+
+def reason(error: Exception) -> str:
+    line = " ".join(str(error).split())
+    return line if isinstance(error, LatentpressError) else f"{type(error).__name__}: {line}"
