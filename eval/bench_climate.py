@@ -16,10 +16,11 @@ from typing import Any
 
 from latentpress.errors import LatentpressError
 from latentpress.eval.climate.coders import Coder, OwnCoder, PeerCoder
-from latentpress.eval.climate.measure import Task, measure
-from latentpress.eval.climate.tables import bounded_table, compared, lossless_table, summary
+from latentpress.eval.climate.measure import Task, measure, serves
+from latentpress.eval.climate.tables import YARDSTICKS, bounded_table, compared, lossless_table, summary
 from latentpress.eval.fields import Field, find_fields
 from latentpress.eval.figures import FOLDER, environment, write_figures
+from latentpress.eval.metrics.fields import FIELD
 from latentpress.eval.peers.fields import BOUNDED, LOSSLESS, not_available
 from latentpress.eval.readme import write_block
 from latentpress.eval.rows import Row, RowCache
@@ -28,20 +29,28 @@ BOUNDS = (10.0, 1.0, 0.1, 0.01)
 ROWS = "rows.jsonl"
 
 
-def tasks_of(fields: Sequence[Field], own: Sequence[Coder], peers: bool, bounds: Sequence[float]) -> list[Task]:
-    """Every coder at every bound and lossless (percent 0) on every field, field by field."""
-    pairs: list[tuple[Coder, float]] = [(c, b) for b in (*bounds, 0.0) for c in own]
-    if peers:
-        pairs += [(PeerCoder(peer=p), b) for b in bounds for p in BOUNDED.values()]
-        pairs += [(PeerCoder(peer=p), 0.0) for p in LOSSLESS.values()]
-    digests = {c.name: c.digest for c, _ in pairs}
+def tasks_of(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str], bounds: Sequence[float], brief: bool = False) -> list[Task]:
+    """Every coder at every bound and lossless (percent 0) on every field: what the targets need first, small fields first.
+
+    peers: names; brief: of peers only the metrics that cost next to nothing
+    """
+    every, cheap = tuple(m.name for m in FIELD), tuple(m.name for m in FIELD if m.default)
+    stages: list[list[tuple[Coder, float]]] = [[(c, b) for b in (*bounds, 0.0) for c in own]]
+    stages.append([(PeerCoder(peer=BOUNDED[n]), b) for b in bounds for n in BOUNDED if n in peers and n in YARDSTICKS])
+    stages.append([(PeerCoder(peer=p), 0.0) for n, p in LOSSLESS.items() if n in peers])
+    stages.append([(PeerCoder(peer=BOUNDED[n]), b) for b in bounds for n in BOUNDED if n in peers and n not in YARDSTICKS])
+    digests = {c.name: c.digest for stage in stages for c, _ in stage}
     prints = {f.name: f.digest for f in fields}
-    return [Task(coder=c, digest=digests[c.name], field=f, field_digest=prints[f.name], percent=b) for f in fields for c, b in pairs]
+    ordered = sorted(fields, key=lambda f: f.data.size)
+    return [
+        Task(coder=c, digest=digests[c.name], field=f, field_digest=prints[f.name], percent=b, metrics=every if c.own or not brief else cheap)
+        for stage in stages for f in ordered for c, b in stage
+    ]  # fmt: skip
 
 
 def measured(tasks: Sequence[Task], cache: RowCache, again: Sequence[str] = ()) -> list[Row]:
-    """The tasks' rows: those that the cache has, unless they failed or their codec is to be measured again, and new ones."""
-    todo = [t for t in tasks if t.key not in cache or cache[t.key]["status"] != "ok" or t.coder.name in again]
+    """The tasks' rows: those that the cache has, unless they lack something or their codec is to be measured again, and new ones."""
+    todo = [t for t in tasks if t.key not in cache or not serves(cache[t.key], t) or t.coder.name in again]
     for number, task in enumerate(todo, 1):
         row = measure(task)
         cache.add(row)
@@ -92,7 +101,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         fields = [p for f in fields for p in planes(f)]
     own = [OwnCoder(codec=c) for c in arguments.codecs]
     cache = RowCache(arguments.output / ROWS)
-    rows = measured(tasks_of(fields, own, not arguments.no_peers, arguments.bounds), cache, arguments.again)
+    rows = measured(tasks_of(fields, own, arguments.peers, arguments.bounds, arguments.brief), cache, arguments.again)
     name = arguments.codecs[0] if arguments.codecs else ""
     figures = {"command": arguments.command, **environment(), **figures_of(rows, arguments.bounds, name)}
     write_figures(arguments.figures, figures)
@@ -114,7 +123,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--bounds", type=float, nargs="+", default=list(BOUNDS), metavar="PERCENT", help="of each variable's standard deviation")
     parser.add_argument("--fields", nargs="*", default=[], metavar="NAME", help="only these: FILE or FILE/VARIABLE")
     parser.add_argument("--codecs", nargs="*", default=["lattice"], metavar="NAME", help="ours; the first one is compared with the peers")
-    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--peers", nargs="*", choices=list(BOUNDED | LOSSLESS), default=list(BOUNDED | LOSSLESS))
+    parser.add_argument("--brief", action="store_true", help="of peers no metrics that take longer than coding")
     parser.add_argument("--again", nargs="*", default=[], metavar="CODEC", help="measure these again though rows are there")
     parser.add_argument("--single-planes", action="store_true", help="the first plane of each variable in place of the whole")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/bench/climate"), help="folder of the rows")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,14 @@ LOSSLESS = "lossless"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """percent: the bound in percent of the field's standard deviation, 0 for lossless. digest: the coder's."""
+    """percent: the bound in percent of the field's standard deviation, 0 for lossless. digest: the coder's. metrics: names, () for none."""
 
     coder: Coder
     digest: str
     field: Field
     field_digest: str
     percent: float
+    metrics: tuple[str, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -45,12 +46,14 @@ def setting_of(percent: float) -> str:
 
 
 def measure(task: Task) -> Row:
-    """Encode, decode from the bytes alone, compare. What a coder refuses or raises becomes a row with status "error"."""
+    """Encode, decode from the bytes alone, compare. What a coder refuses becomes a row of status "refused", what else it raises "error"."""
     field, bound = task.field, task.field.std * task.percent / 100
     try:
         blob, encode = timed(lambda: task.coder.encode(field, bound))
         decoded, decode = timed(lambda: task.coder.decode(blob))
         row = facts(task, blob, bound, decoded)
+    except UnsupportedError as error:
+        return base(task) | {"status": "refused", "error": reason(error), "bound": bound}
     except Exception as error:  # one coder that fails on one field must not cost the others
         return base(task) | {"status": "error", "error": reason(error), "bound": bound}
     return row | {f"encode_{k}": v for k, v in encode.items()} | {f"decode_{k}": v for k, v in decode.items()}
@@ -69,7 +72,7 @@ def facts(task: Task, blob: bytes, bound: float, decoded: NDArray[Any]) -> Row:
     row = base(task) | {"shape": list(field.shape), "bytes": size, "ratio": ratio(field, size), "bound": bound}
     over = exceedances(field.data, decoded, bound) if task.percent else changed(field.data, decoded)
     worst = max_abs(field.data, decoded) / bound if bound else None
-    return row | {"exceedances": over, "worst_over_bound": worst, "arrangement": task.coder.arrangement(blob)} | quality(field, decoded)
+    return row | {"exceedances": over, "worst_over_bound": worst, "arrangement": task.coder.arrangement(blob)} | quality(field, decoded, task.metrics)
 
 
 def ratio(field: Field, size: int) -> float:
@@ -77,11 +80,18 @@ def ratio(field: Field, size: int) -> float:
     return 4 * field.data.size / size
 
 
-def quality(field: Field, decoded: NDArray[Any]) -> Row:
-    """Metric -> value, None where there is none; lossless data is compared bit for bit only."""
+def quality(field: Field, decoded: NDArray[Any], metrics: Sequence[str]) -> Row:
+    """Metric -> value, None where there is none; a field that came back as it was needs no metrics."""
     if np.array_equal(field.data, decoded, equal_nan=True):
         return {"identical": True}
-    return {"identical": False} | {m.name: _value(m.measure, field, decoded) for m in FIELD}
+    return {"identical": False} | {m.name: _value(m.measure, field, decoded) for m in FIELD if m.name in metrics}
+
+
+def serves(row: Row, task: Task) -> bool:
+    """Whether a row that is there says all that the task asks for. A coder that refused a bound would do so again; other failures are tried again."""
+    if row["status"] != "ok":
+        return bool(row["status"] == "refused")
+    return bool(row["identical"]) or all(m in row for m in task.metrics)
 
 
 def _value(metric: Callable[[Any, Any], float], field: Field, decoded: NDArray[Any]) -> float | None:

@@ -32,12 +32,12 @@ FIELD = (
     Metric(name="max_abs", measure=_OfArrays(points.max_abs), about="largest error, in the field's unit", default=True),
     Metric(name="max_rel", measure=_OfArrays(points.max_rel), about="largest relative error; null where a zero did not stay zero", default=True),
     Metric(name="r2", measure=_OfArrays(points.r2), about="1 - nmse; higher is better", default=True),
-    Metric(name="dssim", measure=_OfArrays(structure.dssim), about="data SSIM of the worst plane, at most 1; higher is better", default=True),
+    Metric(name="dssim", measure=_OfArrays(structure.dssim), about="data SSIM of the worst plane, at most 1; higher is better"),
     Metric(
         name="spatial_relative_error", measure=_OfArrays(points.spatial_relative_error),
-        about=f"share of points with a relative error above {points.SPATIAL_TOLERANCE:g}; lower is better", default=True,
+        about=f"share of points with a relative error above {points.SPATIAL_TOLERANCE:g}; lower is better",
     ),
-    Metric(name="spectrum_ratio", measure=_OfArrays(structure.spectrum_ratio), about="power at 2 to 4 grid steps over the original's; 1 is best", default=True),
-    Metric(name="gradient_error", measure=_OfArrays(structure.gradient_error), about="RMS error of differences of neighbours, over their RMS", default=True),
+    Metric(name="spectrum_ratio", measure=_OfArrays(structure.spectrum_ratio), about="power at 2 to 4 grid steps over the original's; 1 is best"),
+    Metric(name="gradient_error", measure=_OfArrays(structure.gradient_error), about="RMS error of differences of neighbours, over their RMS"),
     Metric(name="mask_errors", measure=_OfArrays(points.mask_errors), about="points missing in one and not in the other; 0 is exact", default=True),
 )  # fmt: skip

@@ -48,12 +48,10 @@ def test_missing_points_do_not_count_in_errors():
     assert points.mask_errors(a, b) == 0 and points.exceedances(a, b, 0.6) == 0
 
 
-def test_r2_agrees_with_scipy_for_an_unbiased_fit():
-    stats = pytest.importorskip("scipy.stats")
-    x = np.random.default_rng(1).normal(size=(20, 30))
-    fit = stats.linregress(x.ravel(), smooth(20, 30).ravel().astype(np.float64))
-    predicted = fit.intercept + fit.slope * x
-    assert points.r2(smooth(20, 30).astype(np.float64), predicted) == pytest.approx(fit.rvalue**2, rel=1e-6)
+def test_r2_of_a_least_squares_fit_is_the_squared_correlation():
+    x, y = np.random.default_rng(1).normal(size=(20, 30)), smooth(20, 30).astype(np.float64)
+    slope, intercept = np.polyfit(x.ravel(), y.ravel(), 1)
+    assert points.r2(y, intercept + slope * x) == pytest.approx(np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2, rel=1e-6)
 
 
 def test_relative_errors_by_hand():
@@ -64,7 +62,7 @@ def test_relative_errors_by_hand():
     assert points.max_rel(a, b + np.float32(1)) == math.inf
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from([np.float32, np.float64]), st.data())
 def test_exceedances_agree_with_rational_arithmetic(dtype, data):
     wide = st.floats(width=64, min_value=-1e300, max_value=1e300)
