@@ -24,6 +24,7 @@ from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.entropy.circuit_exact import IntegerCircuit, carrier_of, decode_block, encode_block
 from latentpress.entropy.circuit_pack import unpack
+from latentpress.entropy.varint import read_signed, read_varint, signed_varint, varint
 from latentpress.errors import ChecksumError, FormatError, UnsupportedError
 
 HASH_BYTES = 8
@@ -162,9 +163,9 @@ class Circuit(Codec):
         return self._written(rows, symbols, outside, wide.ravel()[outside])
 
     def _written(self, rows: NDArray[Any], symbols: NDArray[np.int64], outside: NDArray[np.int64], patches: NDArray[np.int64]) -> bytes:
-        head = _digest(rows) + _varint(len(outside))
+        head = _digest(rows) + varint(len(outside))
         for gap, value in zip(np.diff(outside, prepend=-1).tolist(), patches.tolist(), strict=True):
-            head += _varint(gap - 1) + _varint(value << 1 if value >= 0 else (-value << 1) - 1)
+            head += varint(gap - 1) + signed_varint(value)
         if not len(rows):
             return head
         nodes = np.ascontiguousarray(symbols[:, self.circuit.tree.variables].T)
@@ -287,42 +288,18 @@ def _digest(rows: NDArray[Any]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).tobytes()).digest()[:HASH_BYTES]
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _patches(payload: bytes, at: int, places: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Flat indices, values, and where the stream begins."""
-    count, at = _number(payload, at)
+    count, at = read_varint(payload, at)
     if count > places or count > len(payload):
         raise FormatError(f"damaged stream: {count} patches")
     outside, patches = np.empty(count, np.int64), np.empty(count, np.int64)
     index = -1
     for i in range(count):
-        gap, at = _number(payload, at)
-        value, at = _number(payload, at)
+        gap, at = read_varint(payload, at)
+        value, at = read_signed(payload, at)
         index += gap + 1
-        if index >= places or value >= 1 << 64:
+        if index >= places or not -(1 << 63) <= value < 1 << 63:
             raise FormatError("damaged stream: a patch out of range")
-        outside[i], patches[i] = index, value >> 1 if not value & 1 else -((value + 1) >> 1)
+        outside[i], patches[i] = index, value
     return outside, patches, at
-
-
-def _number(payload: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(payload):
-            break
-        byte = payload[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if byte == 0 and shift:
-                break  # a longer spelling than needed
-            return value, at
-    raise FormatError("damaged stream: a number without end")

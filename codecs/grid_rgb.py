@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
+from latentpress.codecs.grid_preset import GridPriors
 from latentpress.codecs.presets import Preset, read_preset
-from latentpress.entropy.frozen import integer_layers, load_integers
 from latentpress.entropy.grid import GridPrior
-from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork
-from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError, UnsupportedError
 
 TILE = 1024
@@ -66,8 +62,7 @@ class GridRGB(Codec):
 
     def __init__(self, preset: Preset, *, tile: int = TILE) -> None:
         self.name, self.digest, self.preset, self.tile = preset.name, preset.digest, preset, tile
-        self.config, self.tables = GridConfig(**preset.description["config"]), Tables.from_state(dict(preset.weights), "tables")
-        self._priors: dict[str, GridPrior] = {}
+        self.priors = GridPriors(preset)
         self.prior("uint8")  # a preset that does not fit is found when it loads
 
     @classmethod
@@ -80,10 +75,8 @@ class GridRGB(Codec):
             raise FormatError(f"{directory}: the preset does not fit grid-rgb ({error}); install it again") from error
 
     def prior(self, dtype: str) -> GridPrior:
-        """For samples of this dtype, made when the first image of the kind comes: the tables are shared, the layers of 16 bits are wider."""
-        if dtype not in self._priors:
-            self._priors[dtype] = GridPrior(_network(self.config, self.preset.weights, PEAKS[dtype]), self.tables)
-        return self._priors[dtype]
+        """For samples of this dtype."""
+        return self.priors.prior(PEAKS[dtype])
 
     def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
         """Quality and effort change nothing: the file is lossless. Raises UnsupportedError for other targets, dtypes and band counts."""
@@ -130,14 +123,7 @@ class GridRGB(Codec):
         return -(-encoded.shape[0] // tile) * -(-encoded.shape[1] // tile)
 
     def describe(self) -> Mapping[str, Any]:
-        layers = integer_layers(self.prior("uint8").network)
-        macs = {name: sum(layer.integers[0].numel() for key, layer in layers.items() if key.startswith(f"groups.{name}.")) for name in GROUPS}
-        per_pixel = round(sum(macs.values()) / 3)  # a quarter of the points each, and a third more for the coarser octaves
-        return {
-            "parameters": sum(sum(t.numel() for t in layer.integers[:2]) for layer in layers.values()),
-            "weight_bytes": sum(w.nbytes for w in self.preset.weights.values()),
-            "macs_per_pixel": {"encode": per_pixel, "decode": per_pixel}, **self.preset.description.get("about", {}),
-        }  # fmt: skip
+        return self.priors.describe(PEAKS["uint8"])
 
     def _tile_of(self, encoded: Encoded) -> int:
         return encoded.parameters.get("tile", max(encoded.shape[:2]))
@@ -172,13 +158,3 @@ class GridRGB(Codec):
             if place is None:
                 raise FormatError(f"chunk {chunk.position} lies outside the image, or twice in the file")
             yield place, prior.decode(chunk.payload, self._size(encoded, place))
-
-
-def _network(config: GridConfig, weights: Mapping[str, NDArray[Any]], peak: int) -> GridNetwork:
-    network = GridNetwork(dataclasses.replace(config, peak=peak))
-    load_integers(network, weights, "network", widen=True)
-    for name in GROUPS:
-        group: Any = network.groups[name]
-        group.octave = nn.Parameter(torch.from_numpy(np.array(weights[f"network.groups.{name}.octave"], np.float32)), requires_grad=False)
-        group.integer = group.through = True
-    return network.eval().requires_grad_(False)

@@ -9,35 +9,64 @@ Every stage is one vectorised evaluation; the network runs in strips of rows tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_RANGE, GridNetwork, Group, neighbours, padded
-from latentpress.entropy.grid_tables import MAX_LOW, PER_SHAPE, Chosen, choose
-from latentpress.entropy.tables import MAX_SYMBOL, Tables
+from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips, strips
+from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, REACH, GridNetwork
+from latentpress.entropy.grid_tables import MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose
+from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
 
 Planes = NDArray[np.int32]
+Push = tuple[NDArray[np.int32], NDArray[np.int32]]
 BASE_SIDE = 8  # octaves go on until both sides of the coarsest grid are at most this
 CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
-STRIP = 4096  # positions of a group that the network evaluates at once, about
+STRIP = 2048  # positions of a group that the network evaluates at once, about
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One channel of one group: shape (its index among tables), where its points are in the planes, and what to code them with (flat)."""
+    """One channel of one group: shape (its index among tables), where its points are in the planes, which of them are coded (flat indices;
+    None: all), their shifts (None: 0), and what to code these with (flat)."""
 
     shape: int
     channel: int
     points: tuple[slice, slice]
-    size: tuple[int, int]
+    coded: NDArray[np.intp] | None
+    shifts: NDArray[np.int32] | None
     chosen: Chosen
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What encoder and decoder both know of the samples: which exist, and how often each can be halved. None: all, and never."""
+
+    known: NDArray[np.bool_] | None
+    shifts: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], known: NDArray[np.bool_] | None, shifts: NDArray[np.int32] | None) -> Sides:
+        """Raises ValueError for shapes that are not those of the planes, and for shifts outside 0 to 30."""
+        if known is not None and (known.shape != shape or known.dtype != np.bool_):
+            raise ValueError(f"known: {known.dtype}{known.shape}, bool{shape} expected")
+        if shifts is not None and (shifts.shape not in (shape, shape[1:]) or shifts.dtype != np.int32):
+            raise ValueError(f"shifts: {shifts.dtype}{shifts.shape}, int32{shape} or int32{shape[1:]} expected")
+        if shifts is not None and shifts.size and not 0 <= shifts.min() <= shifts.max() <= 30:
+            raise ValueError(f"shifts reach from {shifts.min()} to {shifts.max()}, 0 to 30 expected")
+        return cls(known, None if shifts is None else np.broadcast_to(shifts, shape))
+
+    def at(self, channel: int, points: tuple[slice, slice]) -> tuple[NDArray[np.intp] | None, NDArray[np.int32] | None]:
+        """(flat indices of what is coded, flat shifts of all points)."""
+        coded = None if self.known is None else np.flatnonzero(self.known[channel][points])
+        return coded, None if self.shifts is None else self.shifts[channel][points].ravel()
 
 
 def octaves_of(size: tuple[int, int]) -> int:
@@ -46,70 +75,95 @@ def octaves_of(size: tuple[int, int]) -> int:
 
 
 class GridPrior:
-    """Frozen network and tables. channels coded may be fewer than the network's three: the others are zero and cost nothing."""
+    """Frozen network and tables. channels coded may be fewer than the network's three: the others are zero and cost nothing.
+
+    known bool [c, h, w]: False where a sample is missing on both sides; nothing is coded there, and what is predicted stands for it.
+    shifts int32 [h, w] or [c, h, w], 0 to 30: where it is j, the sample is a multiple of 2**j, and its quotient is coded.
+    """
 
     def __init__(self, network: GridNetwork, tables: Tables) -> None:
         if tables.rows != len(GROUPS) * CHANNELS * PER_SHAPE + MAX_LOW:
             raise ValueError(f"{tables.rows} rows, {len(GROUPS) * CHANNELS * PER_SHAPE + MAX_LOW} expected")
-        self.network, self.tables = network, tables
+        self.network, self.tables, self.peak = network, tables, network.config.peak
         self.flat_rows = len(GROUPS) * CHANNELS * PER_SHAPE
+        self.max_low = WIDE_LOW if network.config.wide else MAX_LOW
+        self._groups: dict[int, dict[str, FrozenGroup]] = {}
+        self.carrier = torch.float64 if network.config.wide else torch.float32
 
     # ---- bytes
 
-    def encode(self, planes: Planes) -> bytes:
-        """int32 [c, h, w], magnitudes up to the network's peak -> bytes. Raises ValueError beyond."""
-        if np.abs(planes).max(initial=0) > self.network.config.peak:
-            raise ValueError(f"values up to {np.abs(planes).max()}, {self.network.config.peak} expected")
-        return self._packed(self.symbols(planes))
+    def encode(self, planes: Planes, known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None) -> bytes:
+        """int32 [c, h, w], magnitudes up to the network's peak -> bytes. Raises ValueError beyond, and for samples that shifts do not divide."""
+        Sides.of(planes.shape, known, shifts)
+        counted = planes if known is None else planes[known]
+        if counted.size and max(-int(counted.min()), int(counted.max())) > self.peak:
+            raise ValueError(f"values up to {max(-int(counted.min()), int(counted.max()))}, {self.peak} expected")
+        return self._packed(self.symbols(planes, known, shifts))
 
-    def symbols(self, planes: Planes) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    def symbols(self, planes: Planes, known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None) -> list[Push]:
         """(symbols, rows) of each push, in order."""
-        pushes: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+        sides = Sides.of(planes.shape, known, shifts)
+        if sides.shifts is not None and ((planes & (1 << sides.shifts) - 1) != 0).any(where=True if known is None else known):
+            raise ValueError("a sample is not a multiple of 2**shifts")
+        if known is not None:
+            planes = planes.copy()  # what is missing is filled in on the way
+        differences = self._base_symbols(planes, sides)
+        self._fill_base(planes, differences, sides)
+        pushes = [(differences, self._base_rows(len(differences)))]
 
-        def known(stage: Stage) -> Planes:
-            values = planes[stage.channel][stage.points]
-            pushes.extend(self._split(values.ravel() - stage.chosen.base, stage))
+        def known_values(stage: Stage) -> Planes:
+            values = planes[stage.channel][stage.points].ravel()
+            values = values if stage.coded is None else values[stage.coded]
+            values = values if stage.shifts is None else values >> stage.shifts
+            pushes.extend(self._split(values - stage.chosen.base, stage))
             return values
 
-        self._walk(planes.shape[0], planes.shape[1:], planes, known)
-        return [(self._base_symbols(planes), self._base_rows(planes.shape)), *pushes]
+        self._walk(planes, sides, known_values)
+        return pushes
 
-    def decode(self, blob: bytes, shape: tuple[int, int, int]) -> Planes:
+    def decode(
+        self, blob: bytes, shape: tuple[int, int, int], known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None
+    ) -> Planes:
         """Inverse of `encode`. Raises FormatError on damaged bytes."""
         from latentpress.entropy.coder import Decoder
 
-        decoder = Decoder(blob)
-        planes = np.zeros(shape, np.int32)
-        self._fill_base(planes, decoder.pull(self._base_rows(shape), self.tables))
+        decoder, planes, sides = Decoder(blob), np.zeros(shape, np.int32), Sides.of(shape, known, shifts)
+        self._fill_base(planes, decoder.pull(self._base_rows(self._base_count(planes, sides)), self.tables), sides)
 
         def found(stage: Stage) -> Planes:
-            chosen = stage.chosen
-            residual = decoder.pull(chosen.row + stage.shape * PER_SHAPE, self.tables)
-            wide = np.flatnonzero(chosen.low)
-            if len(wide):
-                low = decoder.pull(self.flat_rows + chosen.low[wide] - 1, self.tables)
-                if np.abs(residual[wide]).max() >= MAX_SYMBOL >> MAX_LOW or low.max() >= 1 << MAX_LOW:
+            residual = decoder.pull(stage.chosen.row + stage.shape * PER_SHAPE, self.tables).astype(np.int64)
+            for at, bits, start in self._flat_parts(stage.chosen.low):
+                low = decoder.pull(self.flat_rows + bits - 1, self.tables)
+                if (low >> bits).any():
                     raise FormatError("damaged stream: a residual is out of range")
-                residual[wide] = (residual[wide] << chosen.low[wide]) + low
-            return self._checked(residual + chosen.base).reshape(stage.size)
+                if not start.any():
+                    residual[at] <<= stage.chosen.low[at]
+                residual[at] += low.astype(np.int64) << start
+            values = residual + stage.chosen.base
+            peak = self.peak if stage.shifts is None else self.peak >> stage.shifts
+            if (np.abs(values) > peak).any():
+                raise FormatError("damaged stream: a value is out of range")
+            return values.astype(np.int32)
 
-        self._walk(shape[0], shape[1:], planes, found)
+        self._walk(planes, sides, found)
         decoder.close()
         return planes
 
-    def _checked(self, values: NDArray[Any]) -> NDArray[Any]:
-        if np.abs(values).max(initial=0) > self.network.config.peak:
-            raise FormatError("damaged stream: a value is out of range")
-        return values
-
-    def _split(self, residual: NDArray[np.int32], stage: Stage) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    def _split(self, residual: NDArray[np.int32], stage: Stage) -> Iterator[Push]:
         low = stage.chosen.low
         yield residual >> low, stage.chosen.row + stage.shape * PER_SHAPE
-        wide = np.flatnonzero(low)
-        if len(wide):
-            yield residual[wide] & (1 << low[wide]) - 1, self.flat_rows + low[wide] - 1
+        for at, bits, start in self._flat_parts(low):
+            yield residual[at] >> start & (1 << bits) - 1, self.flat_rows + bits - 1
 
-    def _packed(self, pushes: list[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> bytes:
+    def _flat_parts(self, low: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]]:
+        """Where bits go out flat, MAX_LOW of them at a time, lowest first: (flat indices, how many bits, the first of them)."""
+        for part in range(0, self.max_low, MAX_LOW):
+            at = np.flatnonzero(low > part)
+            if len(at):
+                bits = np.minimum(low[at] - part, MAX_LOW)
+                yield at, bits, np.full_like(bits, part)
+
+    def _packed(self, pushes: list[Push]) -> bytes:
         from latentpress.entropy.coder import Encoder
 
         encoder = Encoder()
@@ -119,103 +173,129 @@ class GridPrior:
 
     # ---- base grid: differences along the scan, by the widest row
 
-    def _base_step(self, shape: tuple[int, ...]) -> int:
-        return 1 << octaves_of((shape[1], shape[2]))
+    def _base(self, values: NDArray[Any]) -> NDArray[Any]:
+        step = 1 << octaves_of((values.shape[1], values.shape[2]))
+        return values[:, ::step, ::step]
 
-    def _base_rows(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
-        step = self._base_step(shape)
-        count = shape[0] * -(-shape[1] // step) * -(-shape[2] // step)
+    def _base_count(self, planes: Planes, sides: Sides) -> int:
+        return self._base(planes).size if sides.known is None else int(self._base(sides.known).sum())
+
+    def _base_rows(self, count: int) -> NDArray[np.int32]:
         return np.full(count, PER_SHAPE - 1, np.int32)
 
-    def _base_symbols(self, planes: Planes) -> NDArray[np.int32]:
-        step = self._base_step(planes.shape)
-        base = planes[:, ::step, ::step].reshape(planes.shape[0], -1)
-        return np.diff(base, axis=1, prepend=0).astype(np.int32).ravel()
+    def _base_scan(self, planes: Planes, sides: Sides) -> Iterator[tuple[tuple[int, ...], bool, int]]:
+        """Of each point of the base grid: where it is, whether it is coded, its shift."""
+        base = self._base(planes)
+        known = np.ones(base.shape, np.bool_) if sides.known is None else self._base(sides.known)
+        shifts = np.zeros(base.shape, np.int32) if sides.shifts is None else self._base(sides.shifts)
+        yield from zip(np.ndindex(base.shape), known.ravel().tolist(), shifts.ravel().tolist(), strict=True)
 
-    def _fill_base(self, planes: Planes, differences: NDArray[np.int32]) -> None:
-        step = self._base_step(planes.shape)
-        target = planes[:, ::step, ::step]
-        values = np.cumsum(differences.reshape(len(planes), -1).astype(np.int64), 1)
-        target[:] = self._checked(values).reshape(target.shape)
+    def _base_symbols(self, planes: Planes, sides: Sides) -> NDArray[np.int32]:
+        differences, base, last = [], self._base(planes), 0
+        for place, known, shift in self._base_scan(planes, sides):
+            last = last if any(place[1:]) else 0
+            value = int(base[place]) if known else last >> shift << shift
+            if known:
+                differences.append((value >> shift) - (last >> shift))
+            last = value
+        return np.array(differences, np.int32)
+
+    def _fill_base(self, planes: Planes, differences: NDArray[np.int32], sides: Sides) -> None:
+        base, last, coded = self._base(planes), 0, iter(differences.tolist())
+        for place, known, shift in self._base_scan(planes, sides):
+            last = (last if any(place[1:]) else 0) >> shift
+            last = last + (next(coded) if known else 0)
+            if abs(last) > self.peak >> shift:
+                raise FormatError("damaged stream: a value is out of range")
+            last <<= shift
+            base[place] = last
 
     # ---- the walk
 
     @torch.no_grad()
-    def _walk(self, channels: int, size: tuple[int, ...], planes: Planes, code: Callable[[Stage], Planes]) -> None:
-        """Visit all stages in coding order; `code` gives each stage's values, which are written into `planes` (they may be there already)."""
-        octaves = octaves_of((size[0], size[1]))
-        top = 1 << octaves
-        misses = torch.full((1, CHANNELS, *planes[0, ::top, ::top].shape), 4.0 * LOCATION)
-        for octave in reversed(range(octaves)):
-            misses = self._octave(channels, planes, octave, misses, code)
+    def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes]) -> None:
+        """Visit all stages in coding order; `code` gives the quotients of what each stage codes; samples are written into `planes`."""
+        height, width = planes.shape[1:]
+        frozen = self._frozen(len(planes))
+        misses = torch.full((CHANNELS, *self._base(planes).shape[1:]), 4.0 * LOCATION, dtype=self.carrier)
+        buffers = Buffers()
+        with strips(STRIP, height * width // 4) as runner:
+            for octave in reversed(range(octaves_of((height, width)))):
+                walk = _Octave(self, frozen, planes, sides, code, octave, buffers, runner)
+                misses = walk.run(misses)
 
-    def _octave(self, channels: int, planes: Planes, octave: int, misses: Tensor, code: Callable[[Stage], Planes]) -> Tensor:
-        step = 1 << octave
-        grid = planes[:, ::step, ::step]
+    def _frozen(self, channels: int) -> dict[str, FrozenGroup]:
+        if channels not in self._groups:
+            self._groups[channels] = {name: FrozenGroup(self.network.groups[name], channels) for name in GROUPS}  # type: ignore[arg-type]
+        return self._groups[channels]
+
+
+@dataclass(frozen=True)
+class _Octave:
+    """One octave of a walk: three groups, each seeing those before it."""
+
+    prior: GridPrior
+    frozen: Mapping[str, FrozenGroup]
+    planes: Planes
+    sides: Sides
+    code: Callable[[Stage], Planes]
+    octave: int
+    buffers: Buffers
+    runner: Strips
+
+    def run(self, misses: Tensor) -> Tensor:
+        """|errors| in 1/16 of the coarser grid, [3, h, w] -> those of this one."""
+        step, carrier = 1 << self.octave, self.prior.carrier
+        grid = self.planes[:, ::step, ::step]
         half = (-(-grid.shape[1] // 2), -(-grid.shape[2] // 2))
-        parts, missed = {"ee": padded(_tensor(grid[:, ::2, ::2]))}, {"ee": padded(misses)}
-        full = torch.zeros(1, CHANNELS, *grid.shape[1:])
-        full[:, :, ::2, ::2] = misses
+        quarters = {"ee": _framed(4 * torch.from_numpy(np.ascontiguousarray(grid[:, ::2, ::2])).to(carrier), half)}
+        missed = {"ee": _framed(misses, half)}
+        full = torch.zeros(CHANNELS, *grid.shape[1:], dtype=carrier)
+        full[:, ::2, ::2] = misses
         for g, (name, (i, j)) in enumerate(CELLS.items()):
             inside = (grid.shape[1] - i + 1) // 2, (grid.shape[2] - j + 1) // 2
             if not min(inside):
-                parts[name], missed[name] = parts["ee"], missed["ee"]
+                quarters[name], missed[name] = quarters["ee"], missed["ee"]
                 continue
-            near = neighbours(missed, name)[:, : 4 * CHANNELS].view(1, 4, CHANNELS, *half).sum(1)
-            values, errors = self._group(g, name, channels, parts, near, octave, planes, (i, j), inside, code)
-            parts[name], missed[name] = padded(_extended(values, half)), padded(_extended(errors, half))
-            full[:, :, i::2, j::2] = errors
+            network = GroupPass(self.frozen[name], quarters, missed, self.octave, self.buffers, self.runner)
+            values, errors = self._group(g, network, (i, j), inside)
+            quarters[name], missed[name] = _framed(values.mul_(4), half), _framed(errors, half)
+            full[:, i::2, j::2] = errors
         return full
 
-    def _group(
-        self, g: int, name: str, channels: int, parts: dict[str, Tensor], near: Tensor, octave: int, planes: Planes,
-        cell: tuple[int, int], inside: tuple[int, int], code: Callable[[Stage], Planes],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        group: Group = self.network.groups[name]  # type: ignore[assignment]
+    def _group(self, g: int, network: GroupPass, cell: tuple[int, int], inside: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(samples [c, rows, columns], |errors| in 1/16 [3, rows, columns])."""
         rows, columns = inside
-        step = 1 << octave
+        step = 1 << self.octave
         points = (slice(cell[0] * step, None, 2 * step), slice(cell[1] * step, None, 2 * step))
-        h, total, difference, log = self._features(group, neighbours(parts, name), near, octave, rows, columns)
-        values, errors = torch.zeros(1, CHANNELS, rows, columns), torch.zeros(1, CHANNELS, rows, columns)
-        seen: list[Tensor] = []
-        residuals: list[Tensor] = []
-        for k in range(channels):
-            location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
-            row = torch.floor(scale + 0.5).clamp_(0, LOG_RANGE - 1)
-            chosen = choose(location.to(torch.int32).numpy().ravel(), row.to(torch.int32).numpy().ravel())
-            found = code(Stage(g * CHANNELS + k, k, points, inside, chosen))
-            planes[k][points] = found
-            x = torch.from_numpy(np.ascontiguousarray(found)).to(torch.float32)[None]
-            values[:, k] = x
-            errors[:, k] = (LOCATION * x - location).abs()
-            if k + 1 < channels:
-                features, residual = group.observe(k, x, location, scale, total, log)
-                seen.append(features)
-                residuals.append(residual)
+        values = torch.empty(len(self.planes), rows, columns, dtype=self.prior.carrier)
+        errors = torch.zeros(CHANNELS, rows, columns, dtype=self.prior.carrier)
+        network.first()
+        for k in range(len(self.planes)):
+            if k:
+                network.next(k, _framed(values[k - 1 : k], (network.height, network.width), 0)[0])
+            location, scale = network.location[k, :rows, :columns], network.scale[k, :rows, :columns]
+            found = self._samples(g * CHANNELS + k, k, points, location.numpy().ravel(), scale.numpy().ravel()).reshape(inside)
+            self.planes[k][points] = found
+            values[k] = torch.from_numpy(found)
+            torch.sub(LOCATION * values[k], location, out=errors[k]).abs_()
         return values, errors
 
-    def _features(
-        self, group: Group, around: Tensor, near: Tensor, octave: int, rows: int, columns: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`Group.features` of the first rows and columns, strip by strip: equal to one evaluation, as no strip's edge reaches what is kept."""
-        reach, width = len(group.blocks), around.shape[3]
-        height = max(8, STRIP // width)
-        parts = []
-        for y0 in range(0, rows, height):
-            y1 = min(y0 + height, rows)
-            top, bottom = max(0, y0 - reach), min(around.shape[2], y1 + reach)
-            outs = group.features(around[:, :, top:bottom], near[:, :, top:bottom], octave)
-            parts.append([t[:, :, y0 - top : y1 - top, :columns] for t in outs])
-        return tuple(torch.cat(p, 2) for p in zip(*parts, strict=True))  # type: ignore[return-value]
+    def _samples(self, shape: int, channel: int, points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
+        """Flat samples of a stage: what `code` gives, and predictions where nothing is coded."""
+        coded, shifts = self.sides.at(channel, points)
+        if shifts is not None:
+            location, scale = location >> shifts, np.maximum(scale - LOG_STEPS * shifts, 0)
+        chosen = choose(location, scale, self.prior.max_low)
+        if coded is None:
+            found = self.code(Stage(shape, channel, points, None, shifts, chosen))
+        else:
+            peak = self.prior.peak if shifts is None else self.prior.peak >> shifts
+            found = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
+            found[coded] = self.code(Stage(shape, channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
+        return found if shifts is None else found << shifts
 
 
-def _tensor(planes: Planes) -> Tensor:
-    """int32 [c, h, w] -> float32 [1, 3, h, w], missing channels zero."""
-    full = torch.zeros(1, CHANNELS, *planes.shape[1:])
-    full[0, : len(planes)] = torch.from_numpy(np.ascontiguousarray(planes))
-    return full
-
-
-def _extended(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The last row and column repeated up to `size`."""
-    return torch.nn.functional.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]), mode="replicate")
+def _framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:
+    """[c, h, w]: the last row and column repeated up to `size`, then every edge `frame` times."""
+    return F.pad(x[None], (frame, frame + size[1] - x.shape[2], frame, frame + size[0] - x.shape[1]), mode="replicate")[0]

@@ -37,7 +37,8 @@ FEATURE = Fixed(frac=4, limit=96)
 ACTIVATION = Fixed(frac=6, limit=2047)
 OUTPUT = Fixed(frac=6, limit=1023)
 UNITS = math.log2(4 * DEVIATIONS) * LOG_STEPS  # logarithm of a deviation of one unit
-LOG_RANGE = LOG_STEPS * 26
+NARROW_PEAK = 65535  # 12 deviations of at most 8 peaks each, in quarters, stay below 2**24
+MAX_PEAK = (1 << 25) - 1  # 12 deviations of 8 peaks stay below 2**32 (log_range), 16 peaks fit int32
 
 # where the neighbours of a group lie, nearest four first: (group, rows down, columns right) in positions of the half-resolution grids
 Place = tuple[str, int, int]
@@ -73,12 +74,38 @@ class GridConfig:
     head: int = 32
     octaves: int = 5
     cross: bool = True
-    peak: int = 255  # largest magnitude of a sample that float32 carries exactly through the linear predictor
+    peak: int = 255  # largest magnitude of a sample; see `wide`
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.peak <= MAX_PEAK:
+            raise ValueError(f"peak={self.peak}: 1 to {MAX_PEAK} expected")
+
+    @property
+    def wide(self) -> bool:
+        """Whether sums of samples exceed what float32 holds: neighbours, locations and errors are then carried in float64."""
+        return self.peak > NARROW_PEAK
+
+    @property
+    def log_range(self) -> int:
+        """Steps of the logarithm that scales and deviations can reach."""
+        return LOG_STEPS * (32 if self.wide else 26)
 
 
 def log_steps(x: Tensor) -> Tensor:
-    """Integers >= 1 carried in float32 -> floor-like logarithm in 1/8 octaves, piecewise linear, exact: the top bits of the float itself."""
+    """Integers >= 1 carried in floats -> float32, floor-like logarithm in 1/8 octaves, piecewise linear, exact: the top bits of the float itself."""
+    if x.dtype == torch.float64:
+        return ((x.contiguous().view(torch.int64) >> 49) - (1023 << 3)).to(torch.float32)
     return ((x.contiguous().view(torch.int32) >> 20) - (127 << 3)).to(torch.float32)
+
+
+def level_of(log: Tensor) -> Tensor:
+    """Feature of the deviation itself: its logarithm beside that of four units."""
+    return (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
+
+
+def miss_of(misses: Tensor, log: Tensor) -> Tensor:
+    """Feature of how far the nearest four lay from their predictions (sum of |errors| in 1/16), beside the deviation."""
+    return (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
 
 
 def _significant(values: Tensor, bits: int) -> Tensor:
@@ -86,9 +113,9 @@ def _significant(values: Tensor, bits: int) -> Tensor:
     return torch.ldexp(torch.round(mantissa * 2**bits), exponent - bits).float()
 
 
-def _bucket_centres() -> Tensor:
+def _bucket_centres(count: int) -> Tensor:
     """Value of x in the middle of each step of log_steps."""
-    step = torch.arange(LOG_RANGE, dtype=torch.float64)
+    step = torch.arange(count, dtype=torch.float64)
     return 2 ** (step // LOG_STEPS) * (1 + (step % LOG_STEPS + 0.5) / LOG_STEPS)
 
 
@@ -108,7 +135,7 @@ class Group(nn.Module):
         super().__init__()
         self.places, c = NEIGHBOURS[name], config.width
         features = CHANNELS * len(self.places) + 2 * CHANNELS
-        difference = Fixed(frac=2, limit=8 * config.peak + 7)
+        difference, correction = Fixed(frac=2, limit=8 * config.peak + 7), Fixed(frac=4, limit=max(1 << 20, LOCATION * config.peak))
         self.enter = FixedConv2d(features, c, 1, source=FEATURE, target=ACTIVATION)
         self.octave = nn.Parameter(torch.zeros(config.octaves, c))
         self.blocks = nn.ModuleList(
@@ -118,9 +145,9 @@ class Group(nn.Module):
                 FixedConv2d(config.expansion * c, c, 1, source=ACTIVATION, target=ACTIVATION),
             ]) for _ in range(config.blocks)
         )  # fmt: skip
-        self.cross = config.cross
+        self.cross, self.wide, self.peak = config.cross, config.wide, config.peak
         inputs = [CHANNELS * len(self.places) + k if self.cross else len(self.places) for k in range(CHANNELS)]
-        self.linear = nn.ModuleList(FixedConv2d(n, 1, 1, source=difference, target=Fixed(frac=4, limit=1 << 20)) for n in inputs)
+        self.linear = nn.ModuleList(FixedConv2d(n, 1, 1, source=difference, target=correction) for n in inputs)
         self.head = nn.ModuleList(
             nn.ModuleList([
                 FixedConv2d(c + 2 * k, config.head, 1, source=ACTIVATION, target=ACTIVATION),
@@ -129,10 +156,10 @@ class Group(nn.Module):
         )  # fmt: skip
         self.mix = nn.Parameter(torch.tensor([[1.0, 0.3, -1.0]] * CHANNELS))
         self.relative = nn.Parameter(torch.tensor([[-0.5, 0.0, 1.0]] * CHANNELS))
-        centres = _bucket_centres()
+        centres = _bucket_centres(config.log_range)
         self.register_buffer("deviation", _significant(LOCATION * centres / (4 * DEVIATIONS), 11), persistent=False)
         self.register_buffer("reciprocal", _significant(2.0**FEATURE.frac * DEVIATIONS / centres, 11), persistent=False)
-        steps = torch.arange(LOG_RANGE, dtype=torch.float64)
+        steps = torch.arange(config.log_range, dtype=torch.float64)
         self.register_buffer("scale_reciprocal", _significant(2 ** (-(steps - UNITS) / LOG_STEPS), 11), persistent=False)
         self.through, self.integer = True, False
         self._start()
@@ -175,9 +202,8 @@ class Group(nn.Module):
         log = log_steps(difference[:, :DEVIATIONS].abs().sum(1) + OFFSET)
         reciprocal = self.reciprocal[log.long()]
         divided = torch.floor(difference * reciprocal[:, None] + 0.5).clamp(-FEATURE.limit, FEATURE.limit)
-        level = (log - round(LOG_STEPS * (math.log2(4 * DEVIATIONS) + 2))).clamp(-FEATURE.limit, FEATURE.limit)
-        miss = (2 * (log_steps(misses + 8) - log - round(LOG_STEPS * 6 - UNITS))).clamp(-FEATURE.limit, FEATURE.limit)
-        x = torch.cat([divided.flatten(1, 2), level, miss], 1)
+        level, miss = level_of(log), miss_of(misses, log)
+        x = torch.cat([divided.flatten(1, 2).float(), level, miss], 1)
         h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
         for block in self.blocks:
             depthwise, wide, narrow = _layers(block)
@@ -194,15 +220,17 @@ class Group(nn.Module):
         base = self._outside(self.linear[channel](self._inside(near, 2))[:, 0], 4)
         deviation = self.deviation[log[:, channel].long()]
         location = 4 * total[:, channel] + base + floor_through(out[:, 0] * deviation / 2.0**OUTPUT.frac)
+        if self.wide:
+            location = location.clamp(-LOCATION * self.peak, LOCATION * self.peak)  # so that it fits int32
         return location, log[:, channel] + out[:, 1] / LOG_STEPS
 
     def observe(self, channel: int, x: Tensor, location: Tensor, scale: Tensor, total: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
         """Features [b, 2, h, w] and residual in quarters [b, 1, h, w] that a decoded channel gives to the next ones."""
         residual = 4 * x - total[:, channel]
         near = torch.floor(residual * self.reciprocal[log[:, channel].long()] + 0.5)
-        row = torch.floor(scale.detach() + 0.5).clamp(0, LOG_RANGE - 1).long()
+        row = torch.floor(scale.detach() + 0.5).clamp(0, len(self.scale_reciprocal) - 1).long()
         error = torch.floor((LOCATION * x - location.detach()) * self.scale_reciprocal[row] + 0.5)
-        seen = torch.stack([near, error], 1).clamp(-FEATURE.limit, FEATURE.limit)
+        seen = torch.stack([near, error], 1).clamp(-FEATURE.limit, FEATURE.limit).float()
         return self._inside(seen * 2.0 ** (ACTIVATION.frac - FEATURE.frac), ACTIVATION.frac), residual[:, None]
 
     def bits(self, channel: int, x: Tensor, location: Tensor, scale: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Rows are symmetric mixtures of logistics when they are made, then sharpened by c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ STEPS = 4  # scale rows an octave
 FIRST = -18  # scale 2**(FIRST / STEPS): .044 of a unit
 WIDE = 24  # scale 2**(WIDE / STEPS) = 64 is the widest row
 ROWS = WIDE - FIRST + 1
-MAX_LOW = 12  # bits that may go out flat
+LARGEST = LOG_STEPS * 32 - 1  # scales that the network gives reach it at most
+FIRST_LOW = 2 * (WIDE + 1) + round(UNITS) - 1  # smallest scale of which bits go out flat
+MAX_LOW = 12  # bits that one flat row codes
+WIDE_LOW = 20  # bits that may go out flat where samples are wide, in two parts
 Integers = NDArray[np.int32]
 
 
@@ -43,18 +47,32 @@ class Chosen:
     row: Integers
     low: Integers
 
+    def at(self, points: NDArray[np.intp]) -> Chosen:
+        return Chosen(self.base[points], self.row[points], self.low[points])
 
-def choose(location: Integers, scale: Integers) -> Chosen:
+
+def choose(location: Integers, scale: Integers, max_low: int = MAX_LOW) -> Chosen:
     """location in 1/16, scale in 1/8 octaves above 1/48 of a unit (what the network gives, floored): flat int32 of one length."""
+    rows, beside, lows = _choices(max_low)
+    key = scale << 4 | location & LOCATION - 1
+    low = lows[scale] if len(scale) and scale.max() >= FIRST_LOW else np.zeros_like(scale)
+    return Chosen((location >> 4) + beside[key], rows[key], low)
+
+
+@cache
+def _choices(max_low: int) -> tuple[Integers, Integers, Integers]:
+    """What `choose` looks up: for (scale, fraction of the location) row and base beside the floored location, for scale the flat bits."""
+    scale = np.arange(LARGEST + 1, dtype=np.int32)
     index = ((scale - round(UNITS) + 1) >> 1) - FIRST  # LOG_STEPS is twice STEPS
-    low = np.clip((index - ROWS + STEPS) // STEPS, 0, MAX_LOW)
+    low = np.clip((index - ROWS + STEPS) // STEPS, 0, max_low)
     row = np.clip(index - low * STEPS, 0, ROWS - 1)
-    bits = BITS[row]
+    bits, location = BITS[row][:, None], np.arange(LOCATION, dtype=np.int32)
     step = LOCATION >> bits
     fine = location + (step >> 1) & -step
-    base = np.where(low > 0, (location >> 4) - ((1 << low) >> 1), fine >> 4)
-    fraction = np.where(low > 0, 0, (fine & LOCATION - 1) >> 4 - bits)
-    return Chosen(base, START[row] + fraction, low)
+    flat = low[:, None] > 0
+    base = np.where(flat, -((1 << low[:, None]) >> 1), fine >> 4)
+    fraction = np.where(flat, 0, (fine & LOCATION - 1) >> 4 - bits)
+    return (START[row][:, None] + fraction).astype(np.int32).ravel(), base.astype(np.int32).ravel(), low.astype(np.int32)
 
 
 def scale_of(row: int) -> float:

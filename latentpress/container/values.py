@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 
 from latentpress.container.layout import TEXT_BYTES
+from latentpress.entropy.varint import varint as plain_varint
 from latentpress.errors import InputError
 
 
@@ -12,12 +13,7 @@ def varint(value: int) -> bytes:
     value = operator.index(value)
     if not 0 <= value < 2**63:
         raise InputError(f"{value} cannot be stored: expected 0 to 2**63 - 1")
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return plain_varint(value)
 
 
 def counted(value: bytes) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from latentpress.entropy.exact import FixedConv2d
 from latentpress.entropy.frozen import integer_state, load_integers
 from latentpress.entropy.grid import GridPrior, octaves_of
-from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork, log_steps
+from latentpress.entropy.grid_network import GROUPS, MAX_PEAK, GridConfig, GridNetwork, log_steps
 from latentpress.entropy.grid_tables import PER_SHAPE, choose, mixture_tables
 from latentpress.errors import LatentpressError
 from tests.helpers import natural
@@ -35,14 +35,23 @@ def prior() -> GridPrior:
     return GridPrior(network().freeze(), mixture_tables(*MIXTURE))
 
 
-@pytest.fixture(scope="module")
-def deep_prior() -> GridPrior:
-    wide = GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=65535))
+def widened(peak: int) -> GridPrior:
+    wide = GridNetwork(GridConfig(width=8, blocks=1, head=8, peak=peak))
     frozen = network().freeze()
     load_integers(wide, integer_state(frozen, "n"), "n", widen=True)
     for name in GROUPS:
         wide.groups[name].octave, wide.groups[name].integer = frozen.groups[name].octave, True
     return GridPrior(wide.eval().requires_grad_(False), mixture_tables(*MIXTURE))
+
+
+@pytest.fixture(scope="module")
+def deep_prior() -> GridPrior:
+    return widened(65535)
+
+
+@pytest.fixture(scope="module")
+def deepest_prior() -> GridPrior:
+    return widened(MAX_PEAK)
 
 
 def planes_of(image: np.ndarray) -> np.ndarray:
@@ -59,6 +68,78 @@ def test_decode_inverts_encode(prior, deep_prior, h, w, c, kind):
     }[kind]().astype(np.int32)  # fmt: skip
     prior = deep_prior if kind == "wide" else prior
     assert np.array_equal(prior.decode(prior.encode(planes), planes.shape), planes)
+
+
+@settings(deadline=None, max_examples=25)
+@given(h=st.integers(1, 24), w=st.integers(1, 24), c=st.integers(1, 3), kind=st.sampled_from(["smooth", "noise", "flat", "edge"]))
+def test_samples_of_25_bits_come_back(deepest_prior, h, w, c, kind):
+    rng = np.random.default_rng(h * 41 + w)
+    slope = np.add.outer(np.arange(h), np.arange(w)) / (h + w)
+    planes = {
+        "smooth": lambda: np.broadcast_to((2 * slope - 1) * MAX_PEAK, (c, h, w)), "noise": lambda: rng.integers(-MAX_PEAK, MAX_PEAK + 1, (c, h, w)),
+        "flat": lambda: np.full((c, h, w), -MAX_PEAK), "edge": lambda: MAX_PEAK * rng.choice([-1, 1], (c, h, w)),
+    }[kind]().astype(np.int32)  # fmt: skip
+    assert np.array_equal(deepest_prior.decode(deepest_prior.encode(planes), planes.shape), planes)
+
+
+def test_wide_noise_costs_what_it_holds(deepest_prior):
+    """Full range at a scale beyond the widest row: the low bits go out flat, so that the cost is near the 26 bits of the samples."""
+    planes = np.random.default_rng(2).integers(-MAX_PEAK, MAX_PEAK + 1, (1, 48, 48)).astype(np.int32)
+    assert 8 * len(deepest_prior.encode(planes)) / planes.size < 28.5
+
+
+def test_a_peak_that_no_carrier_holds_is_refused():
+    with pytest.raises(ValueError, match="peak"):
+        GridConfig(peak=MAX_PEAK + 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    h=st.integers(1, 24), w=st.integers(1, 24), c=st.integers(1, 3), seed=st.integers(0, 99), wide=st.booleans(),
+    hidden=st.sampled_from([None, 0.0, 0.3, 1.0]), most=st.sampled_from([None, 0, 3, 30]), each=st.booleans(),
+)  # fmt: skip
+def test_what_both_sides_know_is_not_coded(prior, deepest_prior, h, w, c, seed, wide, hidden, most, each):
+    """Missing samples and multiples of powers of two, alone and together: what is known comes back, whatever stood where nothing is known."""
+    rng = np.random.default_rng(seed)
+    prior = deepest_prior if wide else prior
+    planes = rng.integers(-prior.peak, prior.peak + 1, (c, h, w)).astype(np.int32)
+    known = None if hidden is None else rng.random((c, h, w)) >= hidden
+    shifts = None if most is None else rng.integers(0, most + 1, (c, h, w) if each else (h, w)).astype(np.int32)
+    if shifts is not None:
+        planes = np.sign(planes) * (np.abs(planes) >> shifts << shifts)
+    shown = np.ones((c, h, w), bool) if known is None else known
+    planes = np.where(shown, planes, np.iinfo(np.int32).min + 1)
+    blob = prior.encode(planes, known, shifts)
+    found = prior.decode(blob, planes.shape, known, shifts)
+    assert np.array_equal(found[shown], planes[shown]) and np.abs(found).max() <= prior.peak
+    assert prior.encode(np.where(shown, planes, 0), known, shifts) == blob == prior.encode(found, known, shifts)
+    if not shown.any():
+        assert not blob
+
+
+def test_sides_that_add_nothing_change_no_byte(prior):
+    planes = planes_of(natural(20, 30))
+    assert prior.encode(planes) == prior.encode(planes, np.ones(planes.shape, bool), np.zeros(planes.shape[1:], np.int32))
+
+
+def test_missing_samples_cost_nothing_and_shifts_save_their_bits(prior):
+    planes = planes_of(natural(40, 40))
+    known = np.ones(planes.shape, bool)
+    known[:, :20] = False
+    shifts = np.full(planes.shape[1:], 2, np.int32)
+    whole, coarse = (len(prior.encode(x)) for x in (planes, planes >> 2 << 2))
+    assert len(prior.encode(planes, known)) < 0.62 * whole
+    assert len(prior.encode(planes >> 2 << 2, None, shifts)) < coarse - planes.size * 1.5 / 8
+
+
+@pytest.mark.parametrize(
+    "known, shifts, match",
+    [(np.ones((1, 3, 3), bool), None, "known"), (None, np.zeros((3, 4), np.int32), "shifts"), (None, np.full((4, 4), 31, np.int32), "30"),
+     (None, np.full((4, 4), 2, np.int32), "multiple")],
+)  # fmt: skip
+def test_sides_that_do_not_fit_are_refused(prior, known, shifts, match):
+    with pytest.raises(ValueError, match=match):
+        prior.encode(np.full((1, 4, 4), 6, np.int32), known, shifts)
 
 
 def test_values_beyond_the_peak_are_refused(prior):

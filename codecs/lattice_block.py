@@ -1,0 +1,228 @@
+"""One block of planes to bytes and back: what each plane's integers mean, which points are apart, and the integers themselves.
+
+    fields: planes of (kind, reference, step, multiple, origin, amends) | shifts | points apart | last bits | grid stream
+
+Points apart (NaN, infinities, fill values, and what a map cannot give back) are kept as they are, bit for bit, and nothing is coded for them.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.codecs.lattice_map import FLOATING, KINDS, MANTISSA, Map, Values, from_ordered, ordered
+from latentpress.entropy.varint import read_signed, read_varint, signed_varint, varint
+from latentpress.errors import FormatError
+
+CELL = 8  # side of a cell of the map of shifts
+MAX_SHIFT = 30
+_PLANE = struct.Struct("<Bdd")
+
+
+@dataclass(frozen=True)
+class Block:
+    """maps: one a plane; deltas [n]: plane n is coded as its difference from the plane before; known [n, h, w]: False at points apart;
+    apart: their values, in scan order; shifts [h, w] or None; tails: last bits of FLOATING planes, packed; stream: of the grid prior."""
+
+    maps: tuple[Map, ...]
+    deltas: tuple[bool, ...]
+    known: NDArray[np.bool_]
+    apart: Values
+    shifts: NDArray[np.int32] | None
+    tails: bytes
+    stream: bytes
+
+
+def pack(block: Block) -> bytes:
+    parts = [_packed_maps(block.maps, block.deltas), _packed_shifts(block.shifts), *_packed_apart(block.known, block.apart), _deflated(block.tails)]
+    return b"".join(varint(len(p)) + p for p in parts) + block.stream
+
+
+def unpack(payload: bytes, shape: tuple[int, int, int], dtype: str) -> Block:
+    """Raises FormatError."""
+    cursor, parts = 0, []
+    for _ in range(5):
+        size, cursor = read_varint(payload, cursor)
+        if cursor + size > len(payload):
+            raise FormatError("damaged block: a part reaches beyond its end")
+        parts.append(payload[cursor : cursor + size])
+        cursor += size
+    maps, deltas = _unpacked_maps(parts[0], shape[0], dtype)
+    known, apart = _unpacked_apart(parts[2], parts[3], shape, dtype)
+    tails = _inflated(parts[4], 8 * known.size + 8) if parts[4] else b""
+    return Block(maps, deltas, known, apart, _unpacked_shifts(parts[1], shape), tails, payload[cursor:])
+
+
+# ---- maps
+
+
+def _packed_maps(maps: Sequence[Map], deltas: Sequence[bool]) -> bytes:
+    out = []
+    for m, delta in zip(maps, deltas, strict=True):
+        amends = _deflated(m.amended.astype("<i4").tobytes() + m.by.astype("<i4").tobytes())
+        head = _PLANE.pack(m.kind | (4 if delta else 0), m.reference, m.step)
+        out.append(head + varint(m.multiple) + signed_varint(m.origin) + varint(len(amends)) + amends)
+    return b"".join(out)
+
+
+def _unpacked_maps(part: bytes, planes: int, dtype: str) -> tuple[tuple[Map, ...], tuple[bool, ...]]:
+    maps, deltas, cursor = [], [], 0
+    for n in range(planes):
+        if cursor + _PLANE.size > len(part):
+            raise FormatError("damaged block: a plane is missing")
+        kind, reference, step = _PLANE.unpack_from(part, cursor)
+        multiple, cursor = read_varint(part, cursor + _PLANE.size)
+        origin, cursor = read_signed(part, cursor)
+        size, cursor = read_varint(part, cursor)
+        amends = _inflated(part[cursor : cursor + size], 1 << 26) if size else b""
+        cursor += size
+        whole = np.dtype(dtype).kind in "iu"
+        if kind >= 8 or not np.isfinite([reference, step]).all() or not 1 <= multiple < 1 << 53 or abs(origin) > 1 << 55 or len(amends) % 8:
+            raise FormatError("damaged block: a plane's map is out of range")
+        fits = (KINDS[kind & 3] == "whole") == whole and not (n == 0 and kind & 4) and (not whole or abs(reference) <= 1 << 32)
+        if not fits or (kind & 3 == FLOATING and np.frexp(step)[0] != 0.5):
+            raise FormatError("damaged block: a plane's map does not fit its dtype")
+        both = np.frombuffer(amends, "<i4").astype(np.int64).reshape(2, -1)
+        if (np.diff(both[0]) <= 0).any() or (whole and both.size):
+            raise FormatError("damaged block: amended values out of order")
+        maps.append(Map(kind=kind & 3, reference=reference, step=step, multiple=multiple, origin=origin, amended=both[0], by=both[1]))
+        deltas.append(bool(kind & 4))
+    if cursor != len(part):
+        raise FormatError("damaged block: more maps than planes")
+    return tuple(maps), tuple(deltas)
+
+
+# ---- shifts, cell by cell
+
+
+def _packed_shifts(shifts: NDArray[np.int32] | None) -> bytes:
+    if shifts is None:
+        return b""
+    cells = shifts[::CELL, ::CELL].astype(np.int8)
+    return zlib.compress(np.diff(cells, axis=1, prepend=np.int8(0)).tobytes(), 9)
+
+
+def _unpacked_shifts(part: bytes, shape: tuple[int, int, int]) -> NDArray[np.int32] | None:
+    if not part:
+        return None
+    rows, columns = -(-shape[1] // CELL), -(-shape[2] // CELL)
+    raw = _inflated(part, rows * columns)
+    if len(raw) != rows * columns:
+        raise FormatError("damaged block: the map of shifts has another size")
+    cells = np.cumsum(np.frombuffer(raw, np.int8).reshape(rows, columns), 1, dtype=np.int32)
+    if cells.size and (cells.min() < 0 or cells.max() > MAX_SHIFT):
+        raise FormatError("damaged block: a shift is out of range")
+    return np.ascontiguousarray(spread(cells, shape[1:]))
+
+
+def spread(cells: NDArray[np.int32], size: tuple[int, ...]) -> NDArray[np.int32]:
+    return cells.repeat(CELL, 0).repeat(CELL, 1)[: size[0], : size[1]]
+
+
+# ---- points apart
+
+
+def _packed_apart(known: NDArray[np.bool_], apart: Values) -> tuple[bytes, bytes]:
+    """Masks of all planes, each as its difference from the one before; their values, one if they are all the same."""
+    if known.all():
+        return b"", b""
+    change = known.copy()
+    change[1:] ^= known[:-1]
+    mask = zlib.compress(np.packbits(~change if not change[0].any() else change).tobytes(), 9)
+    bits = apart.view(f"u{apart.dtype.itemsize}")
+    values = bits[:1] if (bits == bits[0]).all() else bits
+    flag = bytes([not change[0].any()])
+    return flag + mask, zlib.compress(values.astype(f"<u{bits.itemsize}").tobytes(), 9)
+
+
+def _unpacked_apart(mask: bytes, values: bytes, shape: tuple[int, int, int], dtype: str) -> tuple[NDArray[np.bool_], Values]:
+    if not mask:
+        return np.ones(shape, bool), np.zeros(0, dtype)
+    count = int(np.prod(shape))
+    raw = _inflated(mask[1:], -(-count // 8))
+    if len(raw) != -(-count // 8):
+        raise FormatError("damaged block: the mask has another size")
+    change = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool).reshape(shape)
+    change = ~change if mask[0] else change
+    known = np.logical_xor.accumulate(change, 0)
+    wanted, itemsize = count - int(known.sum()), np.dtype(dtype).itemsize
+    found = np.frombuffer(_whole(_inflated(values, wanted * itemsize), itemsize), f"<u{itemsize}")
+    if len(found) not in (1, wanted):
+        raise FormatError("damaged block: values of the points apart are missing")
+    return known, np.broadcast_to(found, wanted).astype(f"u{itemsize}").view(dtype)
+
+
+def _whole(raw: bytes, itemsize: int) -> bytes:
+    if len(raw) % itemsize:
+        raise FormatError("damaged block: a value is cut off")
+    return raw
+
+
+# ---- last bits of FLOATING planes
+
+
+def tail_bits(m: Map, q: NDArray[np.int64], dtype: str) -> NDArray[np.int64]:
+    """How many bits of each float its integer does not say: none where floats lie as wide apart as the step, all where the integer is zero."""
+    x = np.abs(m.values(q, dtype))
+    mantissa = MANTISSA[dtype]
+    lowest = np.frexp(x)[1].astype(np.int64) - 1 - mantissa
+    step = round(np.log2(m.step))
+    return np.where(x == 0, 0, np.clip(step - np.maximum(lowest, np.frexp(np.finfo(dtype).tiny)[1] - 1 - mantissa), 0, mantissa))
+
+
+def split_tails(m: Map, x: Values, q: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """(which values come back, their last bits, how many of these) of flat values; zeros and what rounds to them do not come back, unless +0."""
+    dtype = str(x.dtype)
+    bits = tail_bits(m, q, dtype)
+    base = ordered(m.values(q, dtype))
+    last = np.where(x < 0, base - ordered(x), ordered(x) - base)
+    return (last >= 0) & (last < np.int64(1) << bits), last, bits
+
+
+def join_tails(m: Map, q: NDArray[np.int64], dtype: str, last: NDArray[np.int64]) -> Values:
+    base = m.values(q, dtype)
+    k = ordered(base)
+    return from_ordered(np.where(base < 0, k - last, k + last), dtype)
+
+
+def pack_bits(values: NDArray[np.int64], bits: NDArray[np.int64]) -> bytes:
+    """Bit plane by bit plane, the lowest first: of each plane the points that have it."""
+    planes = [(values[bits > b] >> b & 1).astype(np.uint8) for b in range(int(bits.max(initial=0)))]
+    return np.packbits(np.concatenate(planes)).tobytes() if planes else b""
+
+
+def unpack_bits(raw: bytes, bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Raises FormatError where there are too few."""
+    total = int(bits.sum())
+    if len(raw) < -(-total // 8):
+        raise FormatError("damaged block: last bits are missing")
+    flat = np.unpackbits(np.frombuffer(raw, np.uint8), count=total).astype(np.int64)
+    values, cursor = np.zeros(len(bits), np.int64), 0
+    for b in range(int(bits.max(initial=0))):
+        where = np.flatnonzero(bits > b)
+        values[where] |= flat[cursor : cursor + len(where)] << b
+        cursor += len(where)
+    return values
+
+
+def _deflated(raw: bytes) -> bytes:
+    return zlib.compress(raw, 6) if raw else b""
+
+
+def _inflated(part: bytes, most: int) -> bytes:
+    """Raises FormatError for damage and for more than `most` bytes: nothing larger than the header allows is made."""
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(part, most + 1)
+    except zlib.error as error:
+        raise FormatError(f"damaged block: {error}") from error
+    if len(raw) > most or not stream.eof or stream.unused_data:
+        raise FormatError("damaged block: a part has another size than the header says")
+    return raw
+
+
