@@ -8,113 +8,98 @@ measured once. Ours are whole .lpz files; of the peers the payload alone counts,
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from latentpress.errors import LatentpressError
+from latentpress.errors import InputError, LatentpressError
+from latentpress.eval.climate import baselines, speed, unbounded
 from latentpress.eval.climate.coders import Coder, OwnCoder, PeerCoder
-from latentpress.eval.climate.measure import Task, measure, serves
-from latentpress.eval.climate.tables import YARDSTICKS, bounded_table, compared, lossless_table, summary
+from latentpress.eval.climate.measure import measure
+from latentpress.eval.climate.plan import grid, line, rows_of
+from latentpress.eval.climate.tables import figures_of, markdown
 from latentpress.eval.fields import Field, find_fields
 from latentpress.eval.figures import FOLDER, environment, write_figures
-from latentpress.eval.metrics.fields import FIELD
-from latentpress.eval.peers.fields import BOUNDED, LOSSLESS, not_available
+from latentpress.eval.peers.fields import BOUNDED, LOSSLESS
 from latentpress.eval.readme import write_block
 from latentpress.eval.rows import Row, RowCache
 
 BOUNDS = (10.0, 1.0, 0.1, 0.01)
 ROWS = "rows.jsonl"
-
-
-def tasks_of(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str], bounds: Sequence[float], brief: bool = False) -> list[Task]:
-    """Every coder at every bound and lossless (percent 0) on every field: what the targets need first, small fields first.
-
-    peers: names; brief: of peers only the metrics that cost next to nothing
-    """
-    every, cheap = tuple(m.name for m in FIELD), tuple(m.name for m in FIELD if m.default)
-    stages: list[list[tuple[Coder, float]]] = [[(c, b) for b in (*bounds, 0.0) for c in own]]
-    stages.append([(PeerCoder(peer=BOUNDED[n]), b) for b in bounds for n in BOUNDED if n in peers and n in YARDSTICKS])
-    stages.append([(PeerCoder(peer=p), 0.0) for n, p in LOSSLESS.items() if n in peers])
-    stages.append([(PeerCoder(peer=BOUNDED[n]), b) for b in bounds for n in BOUNDED if n in peers and n not in YARDSTICKS])
-    digests = {c.name: c.digest for stage in stages for c, _ in stage}
-    prints = {f.name: f.digest for f in fields}
-    ordered = sorted(fields, key=lambda f: f.data.size)
-    return [
-        Task(coder=c, digest=digests[c.name], field=f, field_digest=prints[f.name], percent=b, metrics=every if c.own or not brief else cheap)
-        for stage in stages for f in ordered for c, b in stage
-    ]  # fmt: skip
-
-
-def measured(tasks: Sequence[Task], cache: RowCache, again: Sequence[str] = ()) -> list[Row]:
-    """The tasks' rows: those that the cache has, unless they lack something or their codec is to be measured again, and new ones."""
-    todo = [t for t in tasks if t.key not in cache or not serves(cache[t.key], t) or t.coder.name in again]
-    for number, task in enumerate(todo, 1):
-        row = measure(task)
-        cache.add(row)
-        print(f"{number}/{len(todo)} {line(row)}", flush=True)
-    return [cache[t.key] for t in tasks]
-
-
-def line(row: Row) -> str:
-    head = f"{row['item']} {row['setting']} {row['codec']}:"
-    if row["status"] != "ok":
-        return f"{head} {row['error']}"
-    return f"{head} {row['ratio']:.2f}, {row['exceedances']} beyond, {row['encode_s']:.2f} s, {row['decode_s']:.2f} s"
-
-
-def figures_of(rows: Sequence[Row], bounds: Sequence[float], own: str) -> dict[str, Any]:
-    """What `eval/figures/climate.json` holds of the grid."""
-    bounded = {f"{b:g}": compared(rows, b, own) for b in bounds}
-    lossless = compared(rows, 0, own)
-    ours = [r for r in rows if r["own"] and r["status"] == "ok"]
-    return {
-        "own": own,
-        "bounds": list(bounds),
-        "bounded": {b: {"summary": summary(e), "fields": e} for b, e in bounded.items()},
-        "lossless": {"summary": summary(lossless), "fields": lossless},
-        "pairs": len(ours),
-        "exceedances": sum(r["exceedances"] for r in ours),
-        "failed": [line(r) for r in rows if r["status"] != "ok"],
-        "settings": {r["codec"]: r["options"] for r in rows},
-        "not_available": not_available(),
-        "versions_of_codecs": {r["codec"]: r["versions"] for r in rows},
-    }
-
-
-def markdown(figures: dict[str, Any], rows: Sequence[Row]) -> str:
-    """The README's block."""
-    about = (
-        "Float32 bytes over compressed bytes at pointwise bounds in percent of each variable's standard deviation: ours / best of SZ3, ZFP, SPERR. "
-        f"{figures['pairs']} field-bound pairs of ours (lossless included), {figures['exceedances']} points beyond a bound; "
-        "a peer marked * broke its own bound."
-    )
-    return f"{bounded_table(figures)}\n\n{about}\n\nLossless:\n\n{lossless_table(figures, rows)}"
+PARTS = ("grid", "unbounded", "speed")
+SPEED_PEERS = ("sz3", "sperr")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure what is missing, write figures and tables; gives the figures."""
+    """Measure what is missing, write figures and tables; gives the figures. Parts that are left out keep the figures that they have."""
     fields = find_fields(arguments.data, arguments.fields)
-    if arguments.single_planes:
-        fields = [p for f in fields for p in planes(f)]
-    own = [OwnCoder(codec=c) for c in arguments.codecs]
+    own: list[Coder] = [OwnCoder(codec=c) for c in arguments.codecs]
+    name = arguments.codecs[0] if own else ""
+    if "speed" in arguments.parts and not arguments.single_planes:
+        speed.source(fields)  # where there is no such field, the run ends before hours of measuring
     cache = RowCache(arguments.output / ROWS)
-    rows = measured(tasks_of(fields, own, arguments.peers, arguments.bounds, arguments.brief), cache, arguments.again)
-    name = arguments.codecs[0] if arguments.codecs else ""
-    figures = {"command": arguments.command, **environment(), **figures_of(rows, arguments.bounds, name)}
+    figures = {**_before(arguments.figures), "command": arguments.command, **environment(), "own": name}
+    if arguments.single_planes:
+        figures["single_planes"] = _single_planes(arguments, fields, own, cache, name)
+    elif "grid" in arguments.parts:
+        figures["grid"] = figures_of(_rows(arguments, fields, own, cache), arguments.bounds, name)
+    if "unbounded" in arguments.parts and not arguments.single_planes:
+        tasks = unbounded.tasks_of(fields, own, arguments.peers)
+        rows = rows_of(tasks, unbounded.smallest, cache, again=arguments.again, jobs=arguments.jobs, report=_report)
+        figures["unbounded"] = {"limit": unbounded.LIMIT, "ratios": unbounded.ratios(rows), "knobs": unbounded.settings(rows)}
+    if "speed" in arguments.parts and not arguments.single_planes:
+        figures["speed"] = _speed(arguments, fields, own)
     write_figures(arguments.figures, figures)
-    text = markdown(figures, rows)
+    text = markdown(figures)
     print(text)
     if arguments.readme:
         write_block(arguments.readme, "climate", text)
+    if arguments.page:
+        from latentpress.eval.climate.page import write_page
+
+        coders = [*own, *(PeerCoder(peer=BOUNDED[n]) for n in SPEED_PEERS if n in arguments.peers)]
+        write_page(arguments.page, figures, fields, coders, arguments.show, arguments.at)
     return figures
 
 
-def planes(field: Field) -> list[Field]:
-    """The first plane of a variable, for comparison with tables of single planes."""
-    return [field if field.data.ndim == 2 else field.plane((0,) * (field.data.ndim - 2))]
+def _before(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path}: no readable figures ({error}); delete the file") from error
+    return found
+
+
+def _rows(arguments: argparse.Namespace, fields: Sequence[Field], own: Sequence[Coder], cache: RowCache) -> list[Row]:
+    tasks = grid(fields, own, arguments.peers, arguments.bounds, arguments.brief)
+    return rows_of(tasks, measure, cache, again=arguments.again, jobs=arguments.jobs, report=_report)
+
+
+def _single_planes(arguments: argparse.Namespace, fields: Sequence[Field], own: Sequence[Coder], cache: RowCache, name: str) -> dict[str, Any]:
+    published = baselines.read_baselines(arguments.baselines or _beside(arguments.data))
+    planes = baselines.single_planes(fields)
+    rows = _rows(arguments, list(planes.values()), own, cache)
+    return baselines.beside(rows, planes, published, name)
+
+
+def _beside(data: Path) -> Path:
+    return (data if data.is_dir() else data.parent).parent / baselines.NAME
+
+
+def _speed(arguments: argparse.Namespace, fields: Sequence[Field], own: Sequence[Coder]) -> dict[str, Any]:
+    coders = [*own, *(PeerCoder(peer=BOUNDED[n]) for n in SPEED_PEERS if n in arguments.peers)]
+    field = speed.source(fields)
+    entries = speed.costs(field, coders, arguments.threads, arguments.repeats)
+    if arguments.plot:
+        speed.plot(arguments.plot, entries)
+    return {"field": field.name, "percent": speed.PERCENT, "repeats": arguments.repeats, "slopes": speed.slopes(entries), "costs": entries}
+
+
+def _report(done: int, total: int, row: Row) -> None:
+    print(f"{done}/{total} {line(row)}", file=sys.stderr, flush=True)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -126,9 +111,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=list(BOUNDED | LOSSLESS), default=list(BOUNDED | LOSSLESS))
     parser.add_argument("--brief", action="store_true", help="of peers no metrics that take longer than coding")
     parser.add_argument("--again", nargs="*", default=[], metavar="CODEC", help="measure these again though rows are there")
-    parser.add_argument("--single-planes", action="store_true", help="the first plane of each variable in place of the whole")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured (default: all)")
+    parser.add_argument("--single-planes", action="store_true", help="in place of the parts: the twelve fields of BASELINES.md beside its figures")
+    parser.add_argument("--baselines", type=Path, default=None, help="default: BASELINES.md above --data")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="of torch, in the part on speed")
+    parser.add_argument("--repeats", type=int, default=3, help="in the part on speed")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/bench/climate"), help="folder of the rows")
     parser.add_argument("--figures", type=Path, default=FOLDER / "climate.json")
+    parser.add_argument("--plot", type=Path, default=None, help="PNG of cost per point")
+    parser.add_argument("--page", type=Path, default=None, help="HTML page with maps")
+    parser.add_argument("--show", default="", metavar="FIELD", help="the page's maps (default: the first field)")
+    parser.add_argument("--at", type=float, default=1.0, metavar="PERCENT", help="their bound")
     parser.add_argument("--readme", type=Path, default=None, help="file whose figures:climate block is replaced")
     arguments = parser.parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "latentpress.eval.bench_climate", *argv])

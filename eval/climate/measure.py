@@ -23,7 +23,8 @@ LOSSLESS = "lossless"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """percent: the bound in percent of the field's standard deviation, 0 for lossless. digest: the coder's. metrics: names, () for none."""
+    """percent: the bound in percent of the field's standard deviation, 0 for lossless; limit: in place of it, a mean squared error over the
+    variance. digest: the coder's. metrics: names, () for none."""
 
     coder: Coder
     digest: str
@@ -31,14 +32,20 @@ class Task:
     field_digest: str
     percent: float
     metrics: tuple[str, ...] = ()
+    limit: float | None = None
 
     @property
     def setting(self) -> str:
-        return setting_of(self.percent)
+        return setting_of(self.percent) if self.limit is None else f"nmse<={self.limit:g}"
 
     @property
     def key(self) -> Key:
         return (self.coder.name, self.digest, self.setting, self.field.name, self.field_digest)
+
+    @property
+    def bound(self) -> float:
+        """In the field's unit."""
+        return self.field.std * self.percent / 100
 
 
 def setting_of(percent: float) -> str:
@@ -47,7 +54,7 @@ def setting_of(percent: float) -> str:
 
 def measure(task: Task) -> Row:
     """Encode, decode from the bytes alone, compare. What a coder refuses becomes a row of status "refused", what else it raises "error"."""
-    field, bound = task.field, task.field.std * task.percent / 100
+    field, bound = task.field, task.bound
     try:
         blob, encode = timed(lambda: task.coder.encode(field, bound))
         decoded, decode = timed(lambda: task.coder.decode(blob))

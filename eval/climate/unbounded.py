@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentpress.errors import LatentpressError
 from latentpress.eval.climate.coders import Coder, OwnCoder, PeerCoder
-from latentpress.eval.climate.measure import Task, facts
+from latentpress.eval.climate.measure import Task, base, facts
 from latentpress.eval.fields import Field
 from latentpress.eval.metrics.fields_points import normalised_mse
 from latentpress.eval.peers.fields import BOUNDED, PSNR
@@ -79,9 +79,9 @@ def search(knob: Knob, coder: Coder, field: Field, limit: float, steps: int = ST
     return best
 
 
-def smallest(task: Task, limit: float = LIMIT) -> Row:
-    """The row of the smallest file over all knobs of the task's coder; its setting names the limit."""
-    name = setting_of(limit)
+def smallest(task: Task) -> Row:
+    """The row of the smallest file over all knobs of the task's coder that keeps the task's limit."""
+    limit = LIMIT if task.limit is None else task.limit
     found, refused = [], ""
     for knob in knobs(task.coder, task.field):
         try:
@@ -89,20 +89,15 @@ def smallest(task: Task, limit: float = LIMIT) -> Row:
         except LatentpressError as error:
             refused = f"{knob.name}: {error}"
     best = min((f for f in found if f), key=lambda f: task.coder.size(f.blob), default=None)
-    about = {"codec": task.coder.name, "digest": task.digest, "item": task.field.name, "item_digest": task.field_digest, "setting": name}
     if best is None:
-        return {**about, "own": task.coder.own, "status": "refused", "error": refused or "no setting keeps the limit", "options": task.coder.setting}
-    row = facts(task, best.blob, 0.0, best.decoded) | about
-    return {k: v for k, v in row.items() if k not in ("bound", "percent", "worst_over_bound", "exceedances")} | {"nmse": best.nmse, "knob": best.knob}
-
-
-def setting_of(limit: float) -> str:
-    return f"nmse<={limit:g}"
+        return base(task) | {"status": "refused", "error": refused or "no setting keeps the limit"}
+    row = facts(task, best.blob, 0.0, best.decoded) | {"nmse": best.nmse, "knob": best.knob}
+    return {k: v for k, v in row.items() if k not in ("bound", "percent", "worst_over_bound", "exceedances")}
 
 
 def tasks_of(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str]) -> list[Task]:
     coders: list[Coder] = [*own, *(PeerCoder(peer=BOUNDED[n]) for n in PEERS if n in peers)]
-    return [Task(coder=c, digest=c.digest, field=f, field_digest=f.digest, percent=0) for f in chosen(fields) for c in coders]
+    return [Task(coder=c, digest=c.digest, field=f, field_digest=f.digest, percent=0, limit=LIMIT) for f in chosen(fields) for c in coders]
 
 
 def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
@@ -113,3 +108,11 @@ def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
     return found
 
 
+
+
+def settings(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Field -> codec -> which knob gave the file, and where it stood."""
+    found: dict[str, dict[str, str]] = {}
+    for r in rows:
+        found.setdefault(r["item"], {})[r["codec"]] = r.get("knob", r["error"])
+    return found
