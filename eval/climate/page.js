@@ -4,7 +4,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 const ink = dark ? "#e6e9ed" : "#1b1f24", line = dark ? "#343a42" : "#d9dde3";
 const colours = dark ? ["#ff8a4c", "#5aaee8", "#2fcf9f", "#e79ccb", "#e8b54a", "#9bd8ff", "#b4b4b4", "#d6d24c", "#ffffff"]
   : ["#d55e00", "#0072b2", "#009e73", "#b8579a", "#b87f00", "#3a9bd9", "#6b6b6b", "#7a7a00", "#1b1f24"];
-const config = { responsive: true, displaylogo: false };
+const config = { responsive: true, displayModeBar: false };
 const one = (id) => document.getElementById(id);
 
 function layout(title, more) {
@@ -15,8 +15,8 @@ function layout(title, more) {
 }
 
 function heat(id, title, z, style) {
-  const axes = { xaxis: { showgrid: false, showticklabels: false, constrain: "domain" },
-    yaxis: { showgrid: false, showticklabels: false, autorange: "reversed", scaleanchor: "x", constrain: "domain" } };
+  const axes = { xaxis: { ticks: "", showgrid: false, showticklabels: false, constrain: "domain" },
+    yaxis: { ticks: "", showgrid: false, showticklabels: false, autorange: "reversed", scaleanchor: "x", constrain: "domain" } };
   Plotly.react(id, [Object.assign({ type: "heatmap", z, colorbar: { thickness: 10, len: 0.9 } }, style)], layout(title, axes), config);
 }
 
@@ -54,8 +54,8 @@ function bars() {
   one("plot-bytes").style.height = `${120 + rows.length * (codecs.length * 7 + 8)}px`;
   const traces = codecs.map((c, i) => ({ type: "bar", orientation: "h", name: c, y: rows.map((e) => e.item),
     x: rows.map((e) => (e.ratios[c] ? 32 / e.ratios[c] : null)), marker: { color: colours[i % 9] } }));
-  Plotly.react("plot-bytes", traces, layout("bits a point (float32: 32)", { yaxis: { autorange: "reversed" }, xaxis: { type: "log" }, barmode: "group",
-    bargap: 0.3, legend: { orientation: "h", y: -0.04, traceorder: "normal" } }), config);
+  Plotly.react("plot-bytes", traces, layout("bits a point (float32: 32)", { yaxis: { autorange: "reversed" }, xaxis: { rangemode: "tozero" }, barmode: "group",
+    bargap: 0.3, legend: { orientation: "h", y: 1, yanchor: "bottom", traceorder: "normal" }, margin: { l: 44, r: 8, t: 64, b: 34 } }), config);
 }
 
 function numbers() {

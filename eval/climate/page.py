@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from latentpress.container import write_file
 from latentpress.errors import InputError, MissingExtraError
 from latentpress.eval.climate.coders import Coder
+from latentpress.eval.climate.measure import ratio
 from latentpress.eval.fields import Field
 from latentpress.eval.metrics.fields_points import exceedances, rmse
 from latentpress.eval.metrics.fields_structure import spectrum
 
+Figures = Mapping[str, Any]
 MOST = 360  # rows or columns of a map that the page carries
 
 
-def write_page(path: Path, figures: Mapping[str, Any], fields: Sequence[Field], coders: Sequence[Coder], show: str = "", percent: float = 1.0) -> None:
+def write_page(path: Path, figures: Figures, fields: Sequence[Field], coders: Sequence[Coder], show: str = "", percent: float = 1.0) -> None:
     """show: name of the field of the maps, "" for the first; percent: its bound, of the standard deviation.
 
     Raises InputError for unknown fields and places that cannot be written, MissingExtraError without plotly.
@@ -43,7 +45,7 @@ def write_page(path: Path, figures: Mapping[str, Any], fields: Sequence[Field], 
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place for it") from error
 
 
-def render(figures: Mapping[str, Any], field: Field, coders: Sequence[Coder], percent: float) -> str:
+def render(figures: Figures, field: Field, coders: Sequence[Coder], percent: float) -> str:
     """The page's text."""
     folder = files("latentpress.eval.climate")
     return Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
@@ -55,7 +57,7 @@ def render(figures: Mapping[str, Any], field: Field, coders: Sequence[Coder], pe
     )
 
 
-def model(figures: Mapping[str, Any], field: Field, coders: Sequence[Coder], percent: float) -> dict[str, Any]:
+def model(figures: Figures, field: Field, coders: Sequence[Coder], percent: float) -> dict[str, Any]:
     """What page.js draws. Of a field with more axes the maps show the first plane; errors count all planes."""
     bound = field.std * percent / 100
     first = (0,) * (field.data.ndim - 2)
@@ -66,10 +68,11 @@ def model(figures: Mapping[str, Any], field: Field, coders: Sequence[Coder], per
         blob = coder.encode(field, bound)
         decoded = coder.decode(blob)
         error = decoded[first].astype(np.float64) - field.data[first]
+        size = coder.size(blob)
         codecs.append({
-            "name": coder.name, "bytes": coder.size(blob), "ratio": 4 * field.data.size / coder.size(blob), "beyond": exceedances(field.data, decoded, bound),
-            "rmse": rmse(field.data, decoded, field.latitude), "map": _map(decoded[first][::step, ::step]), "error": _map(_worst(error, step) / bound),
-            "power": _positive(spectrum(decoded)[1]),
+            "name": coder.name, "bytes": size, "ratio": ratio(field, size), "beyond": exceedances(field.data, decoded, bound),
+            "rmse": rmse(field.data, decoded, field.latitude), "map": _map(decoded[first][::step, ::step]),
+            "error": _map(_worst(error, step) / bound), "power": _positive(spectrum(decoded)[1]),
         })  # fmt: skip
     return {
         "field": field.name, "units": field.units, "shape": list(field.shape), "percent": percent, "bound": bound, "step": step,

@@ -154,7 +154,7 @@ def speed_table(found: Figures) -> str:
             lines.append([e["codec"], *(f"{x:.2f}" for x in numbers)])
     header = ["x".join(map(str, largest)), "encode, s", "decode, s", "encode, processor s", "decode, processor s", "encode, growth", "decode, growth"]
     about = (
-        f"`{found['field']}` at {found['percent']:g} %, {found['costs'][0]['threads']} threads, medians of {found['repeats']}. Processor seconds are of "
-        "all threads; growth: their exponent in points, from a sixteenth of the field upwards (1: constant cost a point)."
+        f"`{found['field']}` at {found['percent']:g} %, {found['costs'][0]['threads']} threads, medians of {found['repeats']}. Processor "
+        "seconds are of all threads; growth: their exponent in points, from a sixteenth of the field upwards (1: constant cost a point)."
     )
     return f"{table(header, lines)}\n\n{about}"
