@@ -21,7 +21,7 @@ ITEMS: dict[str, tuple[str, tuple[int, ...]]] = {
     "ERA5 1.0 tp step 20": ("era5_global_1p0_surface/tp", (0,)),
     "ERA5 0.25 msl": ("era5_global_0p25_msl/msl", ()),
     "ERA5 0.25 vo850": ("era5_global_0p25_vo850/vo850", ()),
-    "ERA-Int 0.75 u, level 2": ("eraint_global_0p75_uvz/u", (0, 2)),
+    "ERA-Int 0.75 u, level 2": ("eraint_global_0p75_uvz/u", (0, 1)),  # the second of three levels, 500 hPa
     "GFS 0.25 gh500": ("gfs_global_0p25_gh500/gh500", ()),
     "AIFS 0.25 swh (NaN)": ("aifs_global_0p25_swh/swh", ()),
     "HRRR 3 km u10": ("hrrr_conus_3km_u10/u10", ()),
@@ -81,7 +81,8 @@ def _first_number(text: str) -> float:
 
 def beside(rows: Sequence[Row], planes: Mapping[str, Field], published: Published, own: str) -> dict[str, Any]:
     """Ours over the best published figure of each field and setting, and our peers' ratios over the published ones of the same peer."""
-    entries, peers = [], []
+    entries: list[dict[str, Any]] = []
+    peers: list[dict[str, Any]] = []
     for label, field in planes.items():
         for setting, theirs in published.get(label, {}).items():
             here = {r["codec"]: r for r in rows if r["item"] == field.name and r["setting"] == setting and r["status"] == "ok"}

@@ -114,5 +114,5 @@ def settings(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """Field -> codec -> which knob gave the file, and where it stood."""
     found: dict[str, dict[str, str]] = {}
     for r in rows:
-        found.setdefault(r["item"], {})[r["codec"]] = r.get("knob", r["error"])
+        found.setdefault(r["item"], {})[r["codec"]] = str(r.get("knob", r["error"]))
     return found
