@@ -99,7 +99,9 @@ bench-lossless: peers-env bench-photos-lossless
 
 # gridded fields: rows stay in out/bench/climate, so that peers are measured once; BENCH="--again lattice" measures ours again
 bench-climate: peers-env
-	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --plot docs/climate-cost.png --page out/bench/climate/report.html \
+		--show era5_global_0p25_msl/msl --at 1 $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --single-planes $(BENCH)
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

@@ -74,7 +74,7 @@ def _before(path: Path) -> dict[str, Any]:
 
 
 def _rows(arguments: argparse.Namespace, fields: Sequence[Field], own: Sequence[Coder], cache: RowCache) -> list[Row]:
-    tasks = grid(fields, own, arguments.peers, arguments.bounds, arguments.brief)
+    tasks = grid(fields, own, arguments.peers, arguments.bounds, arguments.full)
     return rows_of(tasks, measure, cache, again=arguments.again, jobs=arguments.jobs, report=_report)
 
 
@@ -109,7 +109,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fields", nargs="*", default=[], metavar="NAME", help="only these: FILE or FILE/VARIABLE")
     parser.add_argument("--codecs", nargs="*", default=["lattice"], metavar="NAME", help="ours; the first one is compared with the peers")
     parser.add_argument("--peers", nargs="*", choices=list(BOUNDED | LOSSLESS), default=list(BOUNDED | LOSSLESS))
-    parser.add_argument("--brief", action="store_true", help="of peers no metrics that take longer than coding")
+    parser.add_argument("--full", action="store_true", help="of peers too the metrics that take longer than coding does: DSSIM, spectra, ...")
     parser.add_argument("--again", nargs="*", default=[], metavar="CODEC", help="measure these again though rows are there")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured (default: all)")
     parser.add_argument("--single-planes", action="store_true", help="in place of the parts: the twelve fields of BASELINES.md beside its figures")

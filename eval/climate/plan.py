@@ -15,10 +15,10 @@ from latentpress.eval.peers.fields import BOUNDED, LOSSLESS
 from latentpress.eval.rows import Row, RowCache
 
 
-def grid(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str], bounds: Sequence[float], brief: bool = False) -> list[Task]:
+def grid(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str], bounds: Sequence[float], full: bool = False) -> list[Task]:
     """Every coder at every bound and lossless (percent 0) on every field: what the targets need first, small fields first.
 
-    peers: names; brief: of peers only the metrics that cost next to nothing
+    peers: names; full: of peers all metrics, not only those that cost next to nothing
     """
     every, cheap = tuple(m.name for m in FIELD), tuple(m.name for m in FIELD if m.default)
     stages: list[list[tuple[Coder, float]]] = [[(c, b) for b in (*bounds, 0.0) for c in own]]
@@ -29,7 +29,7 @@ def grid(fields: Sequence[Field], own: Sequence[Coder], peers: Sequence[str], bo
     prints = {f.name: f.digest for f in fields}
     ordered = sorted(fields, key=lambda f: f.data.size)
     return [
-        Task(coder=c, digest=digests[c.name], field=f, field_digest=prints[f.name], percent=b, metrics=every if c.own or not brief else cheap)
+        Task(coder=c, digest=digests[c.name], field=f, field_digest=prints[f.name], percent=b, metrics=every if c.own or full else cheap)
         for stage in stages for f in ordered for c, b in stage
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ import pytest
 from latentpress.errors import InputError
 from latentpress.eval.bench_climate import parse, run
 from latentpress.eval.climate import baselines, speed, unbounded
-from latentpress.eval.climate.coders import PeerCoder
+from latentpress.eval.climate.coders import OwnCoder, PeerCoder
 from latentpress.eval.climate.measure import Task, measure, serves
 from latentpress.eval.climate.page import _worst
+from latentpress.eval.climate.plan import grid
 from latentpress.eval.climate.tables import compared, figures_of, markdown, summary
 from latentpress.eval.fields import Field, find_fields, read_fields
 
 for module in ("netCDF4", "h5py", "hdf5plugin", "numcodecs", "pcodec", "imagecodecs"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'latentpress[peers]'")
 
-from latentpress.eval.peers.fields import BOUNDED  # noqa: E402
+from latentpress.eval.peers.fields import BOUNDED, LOSSLESS  # noqa: E402
 
 
 def smooth(*shape: int) -> np.ndarray:
@@ -119,6 +121,22 @@ def test_a_coder_that_refuses_or_fails_gives_a_row_that_says_so():
     assert row["status"] == "refused" and "asks for more" in row["error"] and serves(row, task)
     infinite = Field(name="f/y", data=np.full((4, 4), np.inf, np.float32), dims=("y", "x"))
     assert measure(Task(coder=coder, digest="", field=infinite, field_digest="", percent=0))["status"] == "error"
+
+
+def test_tasks_travel_to_worker_processes():
+    field = Field(name="f/x", data=smooth(16, 24), dims=("y", "x"))
+    for task in grid([field], [OwnCoder(codec="lattice")], list(BOUNDED | LOSSLESS), [1.0]):
+        again = pickle.loads(pickle.dumps(task))
+        assert again.key == task.key and np.array_equal(again.field.data, field.data)
+
+
+def test_ours_is_a_whole_file_that_keeps_the_bound():
+    field = Field(name="f/x", data=smooth(2, 16, 24), dims=("time", "y", "x"))
+    coder = OwnCoder(codec="lattice")
+    task = Task(coder=coder, digest=coder.digest, field=field, field_digest=field.digest, percent=1, metrics=("rmse", "mask_errors"))
+    row = measure(task)
+    assert row["status"] == "ok" and row["exceedances"] == 0 and 0 < row["worst_over_bound"] <= 1 and row["rmse"] > 0
+    assert row["bytes"] == len(coder.encode(field, task.bound)) and row["bound"] == task.bound
 
 
 def test_the_search_keeps_the_limit_and_uses_it():
