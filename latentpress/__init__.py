@@ -17,6 +17,7 @@ __version__ = "0.0.1"
 
 _HOME = {
     "encode": "api", "decode": "api", "encode_file": "api", "decode_file": "api", "open_latents": "api",
+    "encode_dataset": "fields.writing", "open_dataset": "fields.opening", "decode_dataset": "fields.opening",
     "load_codec": "codecs.registry", "Signal": "codecs.base",
     "LatentpressError": "errors", "FormatError": "errors", "ChecksumError": "errors", "LimitError": "errors", "UnsupportedError": "errors",
     "MissingPresetError": "errors", "MissingExtraError": "errors", "InputError": "errors", "BoundError": "errors",

@@ -217,6 +217,8 @@ def codec_of(
 
 
 def _installed(name: str) -> Codec:
+    if name == "dataset":
+        raise InputError("a file of a dataset: open it with latentpress.open_dataset, or decode it to .nc or .zarr on the command line")
     try:
         return load_installed(name)
     except MissingPresetError as error:

@@ -53,6 +53,14 @@ def _expand(text: str, suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
     return matches
 
 
+def make_folder(folder: Path) -> None:
+    """With those above it. Raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
+
+
 def run(
     jobs: Sequence[Job], work: Callable[[Job], str], *, workers: int, report: Callable[[Job, str | None, str], None], tracebacks: bool = False
 ) -> bool:

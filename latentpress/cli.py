@@ -15,9 +15,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from latentpress.batch import Job, plan, run
-from latentpress.commands import bench, report, train
-from latentpress.errors import InputError, LatentpressError
+from latentpress.batch import Job, make_folder, plan, run
+from latentpress.commands import bench, fields, report, train
+from latentpress.errors import LatentpressError
 
 # plain help: the coloured one imports a Markdown parser and a syntax highlighter, twice the time of all else together
 app = typer.Typer(
@@ -89,14 +89,30 @@ def encode(
     effort: Annotated[int, typer.Option("--effort", min=0, max=9, help="more encoder time for smaller files; from 3 on slow")] = 2,
     lossless: Annotated[bool, typer.Option("--lossless", help="every sample comes back as it was")] = False,
     embed_model: Annotated[bool, typer.Option("--embed-model", help="the weights travel inside the file (circuits)")] = False,
+    max_error: Annotated[float | None, typer.Option("--max-error", min=0, help="datasets: no point is off by more, in its units")] = None,
+    max_rel_error: Annotated[float | None, typer.Option("--max-rel-error", min=0, help="datasets: no point is off by a larger share")] = None,
+    var: Annotated[list[str] | None, typer.Option("--var", metavar="NAME:SETTING", help="datasets: t2m:max-error=0.05, tp:lossless, ...")] = None,
+    max_error_from: Annotated[
+        list[str] | None, typer.Option("--max-error-from", metavar="FILE:NAME", help="datasets: the bound of each point of NAME is its value in FILE")
+    ] = None,
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="datasets to .zarr: of dask; else --jobs workers here")] = "",
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode images, or arrays of samples, to .lpz files."""
+    """Encode images, arrays of samples, or datasets of fields (NetCDF, Zarr, GRIB) to .lpz files; datasets also to Zarr stores."""
     if sum(v is not None for v in (quality, bpp, psnr, max_bytes)) > 1:
         _usage("give one of -q, --bpp, --psnr and --max-bytes")
     settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
                 "embed_model": embed_model}  # fmt: skip
+    if fields.are_datasets(inputs):
+        bounds: dict[str, Any] = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or []}
+        wanted = fields.encode_settings(settings, **bounds)
+        if output.rstrip("/").endswith(".zarr"):
+            print(fields.encode_store(inputs, output, wanted, scheduler=scheduler, jobs=jobs, overwrite=overwrite))
+            return
+        _run_all(fields.jobs_of(inputs, output), functools.partial(fields.encode_job, wanted, overwrite), output, jobs)
+        return
+    fields.refuse_bounds(max_error, max_rel_error, var, max_error_from, scheduler or None)
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
         return
@@ -131,19 +147,12 @@ def _encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
 
     if str(job.target) == STDIO:
         return _write_out(api.encode(job.source, **settings), STDIO, overwrite)
-    _make_folder(job.target.parent)
+    make_folder(job.target.parent)
     size = api.encode_file(job.source, job.target, overwrite=overwrite, **settings)
     header = container.read_header(job.target.read_bytes())
     places = math.prod(n for n, axis in zip(header.shape, header.dims, strict=True) if axis != "band")
     unit = "bits a value" if header.dims[:1] == ("sample",) else "bpp"
     return f"{job.source} -> {job.target}  {size} bytes, {8 * size / places:.3f} {unit}"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
 
 
 def _encode_stdin(inputs: list[str], output: str, settings: dict[str, Any], overwrite: bool) -> None:
@@ -175,7 +184,8 @@ def decode(
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Decode .lpz files to images (PNG, JPEG, WebP, TIFF, ...) or .npy; samples also to .npz, .idx, .csv, .parquet, or a folder of PNG files."""
+    """Decode .lpz files to images (PNG, JPEG, WebP, TIFF, ...) or .npy; samples also to .npz, .idx, .csv, .parquet, or a folder of PNG files;
+    datasets to NetCDF (.nc) or a Zarr store (.zarr)."""
     suffix = suffix if suffix.startswith(".") else f".{suffix}"
     if STDIO in inputs:
         from latentpress import api
@@ -197,7 +207,9 @@ def _decode_job(settings: dict[str, Any], suffix: str, overwrite: bool, job: Job
         signal = api.decode(job.source, **settings)
         _warn_of_damage(signal.meta)
         return _write_out(api.signal_bytes(signal, suffix), STDIO, overwrite)
-    _make_folder(job.target.parent)
+    make_folder(job.target.parent)
+    if fields.is_dataset_file(job.source):
+        return fields.decode_job(settings, overwrite, job)
     signal = api.decode_file(job.source, job.target, overwrite=overwrite, **settings)
     damage = "".join(f"\n  damaged: {d}" for d in signal.meta.get("damage", ()))
     return f"{job.source} -> {job.target}  {' x '.join(map(str, signal.data.shape))} {signal.data.dtype}{damage}"
@@ -247,8 +259,11 @@ def info(file: OneFile, as_json: AsJson = False) -> None:
         print(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
-        if key != "chunks":
+        if key not in ("chunks", "variables"):
             print(f"{key:>12}  {value}")
+    if "variables" in facts:
+        fields.print_variables(facts["variables"])
+        return
     for chunk in facts["chunks"]:
         print(f"{'chunk':>12}  {chunk['kind']} {tuple(chunk['position'])} at byte {chunk['offset']}, {chunk['bytes']} bytes")
 

@@ -22,12 +22,14 @@ ALLOWED = {
     "formats": {"codecs"},
     "presets": set(),
     "api": {"codecs", "container", "formats"},
+    "fields": {"api", "codecs", "container"},
+    "scale": {"codecs", "container", "fields", "plugins"},
     "batch": set(),
-    "inspect": {"api", "codecs", "container"},
+    "inspect": {"api", "codecs", "container", "fields"},
     "train": {"api", "codecs", "entropy", "datasets"},
     "eval": {"api", "codecs", "container", "formats", "entropy", "datasets"},
-    "plugins": {"api", "codecs", "container", "formats", "eval", "train"},
-    "commands": {"api", "codecs", "eval", "train"},
+    "plugins": {"api", "codecs", "container", "fields", "formats", "eval", "train"},
+    "commands": {"api", "batch", "codecs", "eval", "fields", "scale", "train"},
     "cli": {"api", "batch", "codecs", "commands", "container", "eval", "formats", "inspect", "train"},
     "testing": {"api", "codecs", "container"},
     "__init__": {"api", "codecs"},
@@ -102,7 +104,8 @@ print("ok")
 def test_public_names_are_these_and_all_of_them_load() -> None:
     assert set(latentpress.__all__) == {
         "BoundError", "ChecksumError", "FormatError", "InputError", "LatentpressError", "LimitError", "MissingExtraError", "MissingPresetError",
-        "Signal", "UnsupportedError", "__version__", "decode", "decode_file", "encode", "encode_file", "load_codec", "open_latents",
+        "Signal", "UnsupportedError", "__version__", "decode", "decode_dataset", "decode_file", "encode", "encode_dataset", "encode_file",
+        "load_codec", "open_dataset", "open_latents",
     }  # fmt: skip
     for name in latentpress.__all__:
         assert getattr(latentpress, name) is not None

@@ -1,11 +1,12 @@
-"""`write_file`: a file on disk is whole or not there."""
+"""`write_file`, `write_path`: a file on disk is whole or not there."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from latentpress.errors import InputError
 
@@ -15,16 +16,25 @@ def write_file(path: str | os.PathLike[str], blob: bytes | memoryview, *, overwr
 
     Raises  InputError if there is a file already (unless overwrite) or the disk refuses; what was there stays, and no temporary is left
     """
+    with write_path(path, overwrite=overwrite) as (temporary, mode):
+        with open(temporary, "wb", buffering=0) as file:
+            _fill(file.fileno(), blob, mode)
+
+
+@contextmanager
+def write_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[tuple[str, int | None]]:
+    """For writers that want a name: (temporary name in the same folder, permission bits of the file there was); what the block
+    leaves under that name, where an empty file waits for it, becomes `path`. Raises as `write_file`.
+    """
     if "\0" in os.fspath(path):
         raise InputError(f"{os.fspath(path)!r} cannot be written: no name has a zero byte")
     final = os.path.realpath(path)  # of a link, the file behind it is replaced
     mode = _mode_to_keep(final, overwrite=overwrite)
     temporary = os.path.join(os.path.dirname(final), f".lpz-{secrets.token_hex(8)}.tmp")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
-            with os.fdopen(handle, "wb", buffering=0) as file:
-                _fill(file.fileno(), blob, mode)
+            yield temporary, mode
             _move(temporary, final, overwrite=overwrite)
         finally:
             with suppress(FileNotFoundError):
