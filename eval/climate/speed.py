@@ -97,7 +97,8 @@ def plot(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
                 line = [(np.prod(e["shape"]), e[f"{way}_us_per_point"]) for e in entries if e["codec"] == codec]
                 axes.plot(*zip(*line, strict=True), MARKERS[i % 8] + "-", color=LIGHT[i % 8], label=codec)
             axes.set(xscale="log", yscale="log", title=way, xlabel="points of the field")
-            axes.set_xticks([np.prod(e["shape"]) for e in entries], ["x".join(map(str, e["shape"])) for e in entries])
+            sizes = {int(np.prod(e["shape"])): "x".join(map(str, e["shape"])) for e in entries}
+            axes.set_xticks(list(sizes), list(sizes.values()), fontsize=7)
             axes.minorticks_off()
         panels[0].set_ylabel("processor time, µs a point")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
