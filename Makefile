@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: report bench-photos-lossless equal-budget bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless
+.PHONY: report bench-photos-lossless equal-budget bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless bench-climate
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -96,6 +96,12 @@ bench-speed-default: env
 bench-lossless: peers-env bench-photos-lossless
 	$(BIN)/python -P -m latentpress.eval.bench_arrays $(BENCH)
 	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
+
+# gridded fields: rows stay in out/bench/climate, so that peers are measured once; BENCH="--again lattice" measures ours again
+bench-climate: peers-env
+	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --plot docs/climate-cost.png --page out/bench/climate/report.html \
+		--show era5_global_0p25_msl/msl --at 1 $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --single-planes $(BENCH)
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)
