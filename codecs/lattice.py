@@ -61,6 +61,8 @@ class Lattice(Codec):
         data = np.ascontiguousarray(signal.data)
         if str(data.dtype) not in DTYPES or data.ndim < 1:
             raise UnsupportedError(f"{self.name} codes arrays of {', '.join(DTYPES)}, not {data.dtype}{data.shape}")
+        if not data.size:
+            raise UnsupportedError(f"{self.name} codes arrays that have points, not one of shape {data.shape}")
         if target.max_error is None and target.max_rel_error is None and target.quality is None:
             raise UnsupportedError(f"{self.name} aims for max_error, max_rel_error or quality; leave bpp, psnr and max_bytes out")
         bounds = bounds_of(data, target, signal.meta.get("fill"))

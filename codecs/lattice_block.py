@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.codecs.lattice_map import FLOATING, KINDS, MANTISSA, Map, Values, from_ordered, ordered
+from latentpress.codecs.lattice_map import FLOATING, KINDS, MANTISSA, WHOLE, Map, Values, from_ordered, ordered
 from latentpress.entropy.varint import read_signed, read_varint, signed_varint, varint
 from latentpress.errors import FormatError
 
@@ -27,7 +27,7 @@ _PLANE = struct.Struct("<Bdd")
 @dataclass(frozen=True)
 class Block:
     """maps: one a plane; deltas [n]: plane n is coded as its difference from the plane before; known [n, h, w]: False at points apart;
-    apart: their values, in scan order; shifts [h, w] or None; tails: last bits of FLOATING planes, packed; stream: of the grid prior."""
+    apart: their values, in scan order; shifts [h, w] or None; tails: last bits, packed; stream: of the grid prior."""
 
     maps: tuple[Map, ...]
     deltas: tuple[bool, ...]
@@ -85,7 +85,7 @@ def _unpacked_maps(part: bytes, planes: int, dtype: str) -> tuple[tuple[Map, ...
         if kind >= 8 or not np.isfinite([reference, step]).all() or not 1 <= multiple < 1 << 53 or abs(origin) > 1 << 55 or len(amends) % 8:
             raise FormatError("damaged block: a plane's map is out of range")
         fits = (KINDS[kind & 3] == "whole") == whole and not (n == 0 and kind & 4) and (not whole or abs(reference) <= 1 << 32)
-        if not fits or (kind & 3 == FLOATING and np.frexp(step)[0] != 0.5):
+        if not fits or (kind & 3 in (WHOLE, FLOATING) and np.frexp(step)[0] != 0.5) or (whole and not 1 <= step <= 1 << 32):
             raise FormatError("damaged block: a plane's map does not fit its dtype")
         both = np.frombuffer(amends, "<i4").astype(np.int64).reshape(2, -1)
         if (np.diff(both[0]) <= 0).any() or (whole and both.size):
@@ -163,11 +163,17 @@ def _whole(raw: bytes, itemsize: int) -> bytes:
     return raw
 
 
-# ---- last bits of FLOATING planes
+# ---- last bits of planes whose integers do not say all
+
+
+def has_tails(m: Map) -> bool:
+    return m.kind == FLOATING or (m.kind == WHOLE and m.step > 1)
 
 
 def tail_bits(m: Map, q: NDArray[np.int64], dtype: str) -> NDArray[np.int64]:
     """How many bits of each float its integer does not say: none where floats lie as wide apart as the step, all where the integer is zero."""
+    if m.kind == WHOLE:
+        return np.full(q.shape, round(np.log2(m.step)), np.int64)
     x = np.abs(m.values(q, dtype))
     mantissa = MANTISSA[dtype]
     lowest = np.frexp(x)[1].astype(np.int64) - 1 - mantissa
@@ -179,6 +185,9 @@ def split_tails(m: Map, x: Values, q: NDArray[np.int64]) -> tuple[NDArray[np.boo
     """(which values come back, their last bits, how many of these) of flat values; zeros and what rounds to them do not come back, unless +0."""
     dtype = str(x.dtype)
     bits = tail_bits(m, q, dtype)
+    if m.kind == WHOLE:
+        last = x.astype(np.int64) - m.values(q, dtype)
+        return last >= 0, last, bits
     base = ordered(m.values(q, dtype))
     last = np.where(x < 0, base - ordered(x), ordered(x) - base)
     return (last >= 0) & (last < np.int64(1) << bits), last, bits
@@ -186,6 +195,8 @@ def split_tails(m: Map, x: Values, q: NDArray[np.int64]) -> tuple[NDArray[np.boo
 
 def join_tails(m: Map, q: NDArray[np.int64], dtype: str, last: NDArray[np.int64]) -> Values:
     base = m.values(q, dtype)
+    if m.kind == WHOLE:
+        return (base + last).astype(dtype)
     k = ordered(base)
     return from_ordered(np.where(base < 0, k - last, k + last), dtype)
 

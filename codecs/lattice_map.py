@@ -1,8 +1,10 @@
 """Values to integers and back, plane by plane: the lattice of a bound, or the lattice that the data were packed on.
 
-    values --to_integers--> q - origin (int64) --grid prior--> bytes        value = reference + step * (multiple * q)     LINEAR, WHOLE
-                                                                             value = q-th float of so many, counted in bits ORDERED
-                                                                             value = 2**step * q, and its last bits apart  FLOATING
+    values --integers--> q - origin --grid prior--> bytes
+
+    WHOLE, LINEAR  value = reference + step * (multiple * q)
+    FLOATING       value = step * q, a power of two, and the last bits of the float apart (WHOLE has them too, where integers reach far)
+    ORDERED        every multiple-th float
 
 Reanalysis fields were packed before anybody got them: float32 of reference + step * k. Where such a lattice is found, a bound takes the largest
 odd multiple of its step whose roundings stay inside, and lossless means its indices. Integers in, integers out: what is decoded cannot drift.
@@ -27,7 +29,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Map:
-    """How the values of one plane become integers. step of FLOATING: a power of two; of ORDERED: unused. multiple: >= 1.
+    """How the values of one plane become integers. step of FLOATING and WHOLE: a power of two; of ORDERED: unused. multiple: >= 1.
 
     amended: rising integers (as `integers` gives them) whose values lie some floats beside what reference and step say; by: how many, within 2**31.
     """
@@ -40,17 +42,24 @@ class Map:
     amended: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     by: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def integers(self, x: Values) -> Integers:
-        """Nearest integers (towards zero for FLOATING) of finite values, minus the origin."""
+    def integers(self, x: Values, shifts: Any = 0) -> Integers:
+        """Nearest integers (towards zero for FLOATING) of finite values, minus the origin; of LINEAR and WHOLE maps of origin 0 the nearest
+        multiples of 2**shifts."""
         if self.kind == FLOATING:
             return np.trunc(np.divide(x, self.step, dtype=np.float64)).astype(np.int64) - self.origin
         if self.kind == ORDERED:
             k: Any = ordered(x)
         elif self.kind == WHOLE:
-            k = x.astype(np.int64) - int(self.reference)
+            k = (x.astype(np.int64) - int(self.reference)) // int(self.step)
         else:
-            k = np.rint((x.astype(np.float64) - self.reference) / self.step).astype(np.int64)
-        return (k + self.multiple // 2) // self.multiple - self.origin  # type: ignore[no-any-return]
+            return self._nearest(x, shifts)
+        multiple = self.multiple << np.asarray(shifts, np.int64)
+        return ((k + multiple // 2) // multiple << np.asarray(shifts, np.int64)) - self.origin  # type: ignore[no-any-return]
+
+    def _nearest(self, x: Values, shifts: Any) -> Integers:
+        shifts = np.asarray(shifts, np.int64)
+        k = np.rint((x.astype(np.float64) - self.reference) / np.ldexp(self.step, shifts)).astype(np.int64)
+        return ((k + self.multiple // 2) // self.multiple << shifts) - self.origin
 
     def values(self, q: Integers, dtype: str) -> Values:
         """Inverse of `integers` up to rounding, elementwise and the same on every machine; FLOATING: without the last bits."""
@@ -59,7 +68,7 @@ class Map:
             return from_ordered(k, dtype)
         if self.kind == WHOLE:
             info = np.iinfo(dtype)
-            return np.clip(k + int(self.reference), info.min, info.max).astype(dtype)
+            return np.clip(k * int(self.step) + int(self.reference), info.min, info.max).astype(dtype)
         with np.errstate(over="ignore"):
             scaled = self.step * k.astype(np.float64)
             x = (scaled if self.kind == FLOATING else self.reference + scaled).astype(dtype)
@@ -100,13 +109,18 @@ def from_ordered(k: Integers, dtype: str) -> Values:
     return np.where(k < 0, magnitude | np.iinfo(whole).min, magnitude).astype(whole).view(dtype)
 
 
+def ulp(x: Any) -> float:
+    """Distance of a positive float to the next smaller one."""
+    return float(x) - float(np.nextafter(x, x.dtype.type(0)))
+
+
 # ---- which map
 
 
 def lossless_map(x: Values) -> Map:
     """x: finite values, flat, not empty. The packing lattice where there is one, else FLOATING (last bits apart) or WHOLE."""
     if x.dtype.kind in "iu":
-        return _whole(x, 0.0) or Map(kind=WHOLE, reference=float(x.min()))
+        return _whole(x, 0.0) or _whole(x, 0.0, 2.0**10)
     found = packing_lattice(x)
     if found is not None:
         chosen = centred(LINEAR, x, reference=found[0], step=found[1])
@@ -121,7 +135,7 @@ def bounded_map(x: Values, bound: float) -> Map:
     if x.dtype.kind in "iu":
         return _whole(x, bound) or lossless_map(x)
     scale = float(np.abs(x).max())
-    step = 2 * (bound - float(np.spacing(x.dtype.type(scale))))
+    step = 2 * (bound - ulp(x.dtype.type(scale)))
     if step <= 0 or not math.isfinite(step):
         return lossless_map(x)
     found = packing_lattice(x)
@@ -141,21 +155,21 @@ def relative_map(x: Values, bound: float) -> Map:
     return chosen or lossless_map(x)
 
 
-def _whole(x: Values, bound: float) -> Map | None:
-    return centred(WHOLE, x, reference=float(x.min()), multiple=2 * int(min(bound, 2.0**31)) + 1)
+def _whole(x: Values, bound: float, step: float = 1.0) -> Any:
+    return centred(WHOLE, x, reference=float(x.min()), step=step, multiple=2 * int(min(bound, 2.0**31)) + 1)
 
 
 def _floating(x: Values) -> Map:
     """The finest power of two that a bounded number of integers reaches with."""
     largest = float(np.abs(x).max())
-    finest = math.log2(float(np.spacing(x.dtype.type(largest)))) if largest else 0.0
+    finest = math.log2(ulp(x.dtype.type(largest))) if largest else 0.0
     span = float(x.max()) / 2 - float(x.min()) / 2
     exponent = max(finest, math.ceil(math.log2(max(span, 1e-300)) - math.log2(REACH)) + 1, math.ceil(math.log2(max(largest, 1e-300))) - 54)
     for up in range(64):
-        chosen = centred(FLOATING, x, step=2.0 ** min(exponent + up, 1000))
+        chosen = centred(FLOATING, x, step=2.0 ** min(exponent + up, 1010))
         if chosen is not None:
             return chosen
-    raise AssertionError("a step of 2**1000 covers every float")
+    raise AssertionError("a step of 2**1010 covers every float")
 
 
 def _with_amends(distinct: Values, chosen: Map) -> Map | None:
@@ -181,20 +195,20 @@ def packing_lattice(x: Values) -> tuple[float, float] | None:
     if len(distinct) < 3 or len(distinct) > len(x) * 0.9 + 16:
         return None
     wide = distinct.astype(np.float64)
-    ulp = float(np.spacing(np.abs(distinct).max()))
+    last = ulp(np.abs(distinct).max())
     gaps = np.diff(wide)
     least = float(gaps.min())
-    if least < 3 * ulp or not math.isfinite(float(wide[-1] - wide[0])):
+    if least < 3 * last or not math.isfinite(float(wide[-1] - wide[0])):
         return None
-    step = _common(gaps, 1.5 * ulp)
-    if step < 3 * ulp:
+    step = _common(gaps, 1.5 * last)
+    if step < 3 * last:
         return None
     for reach in (8, 64, 512):  # what is known from small multiples is exact enough for larger ones
         short = gaps[gaps < reach * step]
         step = float(short.sum() / np.rint(short / step).sum()) if len(short) else step
     multiples = np.rint(gaps / step)
     step = float((wide[-1] - wide[0]) / multiples.sum())
-    if np.abs(gaps - step * multiples).max() > 1.01 * ulp + 1e-9 * step or multiples.sum() > 4 * REACH:
+    if np.abs(gaps - step * multiples).max() > 1.01 * last + 1e-9 * step or multiples.sum() > 4 * REACH:
         return None
     k = np.concatenate([[0.0], np.cumsum(multiples)])
     return _fitted(distinct, k, step)
@@ -219,7 +233,7 @@ def _fitted(distinct: Values, k: NDArray[np.float64], step: float) -> tuple[floa
     """Reference and step from which every value rounds as it did, where such are found: for a step, references may lie in an interval, whose
     length is concave in the step."""
     low, high = _roundings(distinct)
-    uncertain = float(np.spacing(np.abs(distinct).max())) / max(float(k[-1]), 1.0)
+    uncertain = ulp(np.abs(distinct).max()) / max(float(k[-1]), 1.0)
 
     def interval(s: float) -> tuple[float, float]:
         return float((low - s * k).max()), float((high - s * k).min())

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.codecs.base import Target
-from latentpress.codecs.lattice_block import CELL, MAX_SHIFT, Block, join_tails, pack_bits, split_tails, spread, tail_bits, unpack_bits
+from latentpress.codecs.lattice_block import CELL, MAX_SHIFT, Block, has_tails, join_tails, pack_bits, split_tails, spread, tail_bits, unpack_bits
 from latentpress.codecs.lattice_chunks import stacked
-from latentpress.codecs.lattice_map import FLOATING, LINEAR, REACH, Map, Values, bounded_map, lossless_map, relative_map
+from latentpress.codecs.lattice_map import LINEAR, REACH, Map, Values, bounded_map, lossless_map, relative_map
 from latentpress.errors import FormatError, InputError
 
 GAIN = 0.3  # bits a point that differences in time must seem to save before they are taken
@@ -98,9 +98,9 @@ def prepare(x: Values, bounds: Bounds, relative: float | None) -> Planes:
     tails = []
     for n, m in enumerate(maps):
         at = known[n]
-        q[n][at] = _rounded(m.integers(x[n][at]), None if shifts is None else shifts[at])
+        q[n][at] = m.integers(x[n][at], 0 if shifts is None else shifts[at])
         back[n][at] = m.values(q[n][at], dtype)
-        if m.kind == FLOATING:
+        if has_tails(m):
             kept, last, bits = split_tails(m, x[n][at], q[n][at])
             back[n][at] = np.where(kept, x[n][at], back[n][at])
             tails.append((n, last, bits))
@@ -146,7 +146,7 @@ def _plain(values: Values, error: float) -> Map:
     step = max(2 * error * (1 - 2.0**-20), span / REACH * 1.01, 1e-300)
     middle = float(values.min()) + span
     if values.dtype.kind in "iu":
-        return Map(kind=0, reference=float(round(middle)), multiple=2 * int(error) + 1)
+        return Map(kind=0, reference=float(round(middle)), multiple=max(1, int(2 * error)))
     return Map(kind=LINEAR, reference=middle, step=step)
 
 
@@ -172,16 +172,12 @@ def _shifts(x: Values, known: NDArray[np.bool_], bounds: Bounds) -> tuple[Intege
     return np.ascontiguousarray(spread(shifts, least.shape)), finest
 
 
-def _rounded(q: NDArray[np.int64], shifts: Integers | None) -> NDArray[np.int64]:
-    """To the nearest multiple of 2**shift."""
-    return q if shifts is None else (q + (np.int64(1) << shifts >> 1)) >> shifts << shifts
-
-
 def _deltas(q: NDArray[np.int64], known: NDArray[np.bool_], maps: tuple[Map, ...]) -> tuple[bool, ...]:
     """Planes that seem cheaper as differences from the plane before, by how far points lie from their diagonal neighbours."""
     deltas = [False]
     for n in range(1, len(q)):
-        alike = maps[n].kind == maps[n - 1].kind != FLOATING and maps[n].step * maps[n].multiple == maps[n - 1].step * maps[n - 1].multiple
+        one, other = maps[n - 1], maps[n]
+        alike = one.kind == other.kind and not has_tails(other) and one.step * one.multiple == other.step * other.multiple
         both = known[n] & known[n - 1]
         difference = np.where(both, q[n] - q[n - 1], 0)
         fits = alike and np.abs(difference).max(initial=0) <= REACH
@@ -202,7 +198,7 @@ def restore(found: Block, integers: Integers, dtype: str) -> Values:
     q = integers.astype(np.int64)
     out = np.zeros(q.shape, dtype)
     offset = 0
-    bits_of = [tail_bits(m, q[n][found.known[n]], dtype) if m.kind == FLOATING else None for n, m in enumerate(found.maps)]
+    bits_of = [tail_bits(m, q[n][found.known[n]], dtype) if has_tails(m) else None for n, m in enumerate(found.maps)]
     every = [b for b in bits_of if b is not None]
     last = unpack_bits(found.tails, np.concatenate(every)) if every else np.zeros(0, np.int64)
     for n, m in enumerate(found.maps):
@@ -214,7 +210,7 @@ def restore(found: Block, integers: Integers, dtype: str) -> Values:
             out[n][at] = m.values(q[n][at], dtype)
         else:
             if found.deltas[n]:
-                raise FormatError("damaged block: floats with last bits as differences")
+                raise FormatError("damaged block: planes with last bits as differences")
             out[n][at] = join_tails(m, q[n][at], dtype, last[offset : offset + len(bits)])
             offset += len(bits)
     out[~found.known] = found.apart

@@ -17,7 +17,7 @@ from latentpress.entropy.grid_network import GridConfig, GridNetwork
 from latentpress.errors import InputError
 
 COARSEST, FINEST = 0.6, 4e-5  # steps of the lattice, in deviations of the plane
-LOSS_FLOOR = 0.2  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
+LOSS_FLOOR = 0.05  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
 
 
 class LatticeModel(Trainable):

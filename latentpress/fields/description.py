@@ -1,4 +1,4 @@
-"""What a file says of its dataset besides the values: metadata chunk `dataset`, deflated JSON (docs/FORMAT.md, section 16)."""
+"""What a file says of its dataset besides the values: metadata chunk `dataset`, deflated JSON (docs/FORMAT.md, section 17)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from latentpress.entropy.exact import FixedConv2d
 from latentpress.entropy.frozen import integer_state, load_integers
 from latentpress.entropy.grid import GridPrior, octaves_of
-from latentpress.entropy.grid_network import GROUPS, MAX_PEAK, GridConfig, GridNetwork, log_steps
+from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips
+from latentpress.entropy.grid_network import GROUPS, MAX_PEAK, GridConfig, GridNetwork, log_steps, neighbours, padded
 from latentpress.entropy.grid_tables import PER_SHAPE, choose, mixture_tables
 from latentpress.errors import LatentpressError
 from tests.helpers import natural
@@ -178,6 +179,32 @@ def test_a_stage_sees_only_what_was_decoded(prior):
     a, b = prior.symbols(planes), prior.symbols(other)
     same = [np.array_equal(p[0], q[0]) and np.array_equal(p[1], q[1]) for p, q in zip(a, b, strict=True)]
     assert all(same[:-1]) and not same[-1]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("wide", [False, True])
+def test_products_over_strips_give_what_the_group_gives(prior, deepest_prior, name, wide):
+    prior, (h, w) = deepest_prior if wide else prior, (11, 13)
+    torch.manual_seed(5)
+    group, type_ = prior.network.groups[name], prior.carrier
+    parts = {g: padded(torch.randint(-90, 90, (1, 3, h, w)).to(type_)) for g in ("ee", *GROUPS)}
+    missed = {g: padded(torch.randint(0, 900, (1, 3, h, w)).to(type_)) for g in ("ee", *GROUPS)}
+    x = torch.randint(-90, 90, (1, h, w)).to(type_)
+    near = neighbours(missed, name)[:, :12].view(1, 4, 3, h, w).sum(1)
+    features, total, difference, log = group.features(neighbours(parts, name), near, 1)
+    quarters, misses = {g: 4 * p[0] for g, p in parts.items()}, {g: m[0] for g, m in missed.items()}
+    found = GroupPass(FrozenGroup(group, 3), quarters, misses, 1, Buffers(), Strips(30, None))
+    found.first()
+    seen, residuals = [], []
+    for k in range(3):
+        if k:
+            found.next(k, x[0])
+        location, scale = group.parameters_of(k, features, seen, total, difference, residuals, log)
+        assert torch.equal(found.location[k], location[0].int())
+        assert torch.equal(found.scale[k], torch.floor(scale + 0.5).clamp(0, prior.network.config.log_range - 1)[0].int())
+        made = group.observe(k, x, location, scale, total, log)
+        seen.append(made[0])
+        residuals.append(made[1])
 
 
 def test_strips_change_nothing(prior, monkeypatch):
