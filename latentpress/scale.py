@@ -72,6 +72,7 @@ def encode_archive(
     about = {"source": os.fspath(source), "fields": {name: settings.config() for name, settings in fields.items()},
              "shapes": {name: [str(dataset[name].dtype), *dataset[name].shape] for name in fields}}  # fmt: skip
     folder = Path(target)
+    _register()
     if not _resumes(folder, about, overwrite):
         _prepare(dataset, folder, fields, about)
     todo = [task for name in fields for task in _tasks(folder, name)]
@@ -249,7 +250,7 @@ def _store(folder: str) -> Any:
 
 
 def _register() -> None:
-    """A worker may run from a tree that is not installed."""
+    """A tree that is not installed has no entry points."""
     import zarr.registry
 
     from latentpress.plugins.zarr import NAME, LatentpressCodec
