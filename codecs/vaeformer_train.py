@@ -108,7 +108,7 @@ class VAEformerModel(Trainable):
             start_as_channels(self, planes[:START_PLANES])
 
     def freeze(self, directory: Path, samples: Sequence[Tensor], provenance: Mapping[str, Any]) -> None:
-        from latentpress.codecs.field_vaeformer import Core
+        from latentpress.codecs.vaeformer_core import Core
 
         model = copy.deepcopy(self).cpu().eval().requires_grad_(False)
 
