@@ -24,7 +24,7 @@ from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.field_planes import FIELD, Unit, is_ring, normalised, pack_units, padded, restored, unit_of, unpack_units
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.search import choose_level
-from latentpress.codecs.vaeformer_core import Core, Tile, tiles
+from latentpress.codecs.vaeformer_core import Core, Quantised, Tile, tiles
 from latentpress.codecs.vaeformer_net import ALIGN, PLANES, STRIDE, FieldConfig
 from latentpress.errors import FormatError, InputError, LimitError, UnsupportedError
 
@@ -139,16 +139,16 @@ class FieldVAEformer(Codec):
         for i, (plane, unit) in enumerate(zip(planes, units, strict=True)):
             if unit.kind == FIELD:
                 samples[0, i] = torch.from_numpy(padded(normalised(plane, unit)[None], h, w, layout.ring)[0])
-        if not any(u.kind == FIELD for u in units):
+        if not present(units):
             return units, None
         return units, self.core.analyse(samples, ring=layout.ring, side=layout.side)
 
     def _payload(self, units: list[Unit], latents: Tensor | None, layout: Layout, tile: Tile, level: int) -> bytes:
-        stream = b"" if latents is None else self.core.pack(self._quantised(latents, tile, level))
+        stream = b"" if latents is None else self.core.pack(self._quantised(units, latents, tile, level))
         return pack_units([_cut(u, layout.part(tile)) for u in units]) + stream
 
-    def _quantised(self, latents: Tensor, tile: Tile, level: int) -> Any:
-        return self.core.quantise(latents[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1], level)
+    def _quantised(self, units: list[Unit], latents: Tensor, tile: Tile, level: int) -> Quantised:
+        return self.core.quantise(latents[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1], level, present(units))
 
     # ---- decode
 
@@ -168,18 +168,18 @@ class FieldVAEformer(Codec):
 
     def _restore(self, out: NDArray[Any], layout: Layout, g: int, parts: list[tuple[Tile, list[Unit], Tensor | None]], encoded: Encoded) -> None:
         count = len(parts[0][1])
-        present = [i for i in range(count) if any(units[i].kind == FIELD for _, units, _ in parts)]
+        there = sorted({i for _, units, _ in parts for i in present(units)})
         samples = None
-        if present:
+        if there:
             latents = torch.zeros(1, PLANES * self.core.config.latents, *layout.latent_size)
             for tile, _, y in parts:
                 if y is not None:
                     latents[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1] = y
-            samples = self.core.synthesise(latents, encoded.parameters["level"], present, ring=layout.ring, side=layout.side).numpy()
+            samples = self.core.synthesise(latents, encoded.parameters["level"], there, ring=layout.ring, side=layout.side).numpy()
         for tile, units, _ in parts:
             rows, columns = layout.part(tile)
             for i, unit in enumerate(units):
-                x = None if samples is None or i not in present else samples[present.index(i), rows, columns]
+                x = None if samples is None or i not in there else samples[there.index(i), rows, columns]
                 target = out[g * layout.group + i, rows, columns]
                 target[:] = restored(x, unit, target.shape, encoded.dtype)
 
@@ -202,8 +202,8 @@ class FieldVAEformer(Codec):
         for chunk, g, tile in self._placed(encoded, layout):
             rows = dict(layout.groups())[g]
             units, at = self._units(chunk, layout, tile, rows)
-            if any(u.kind == FIELD for u in units):
-                yield g, tile, units, *self.core.unpack(chunk.payload[at:], tile.size, encoded.parameters["level"])
+            if present(units):
+                yield g, tile, units, *self.core.unpack(chunk.payload[at:], tile.size, encoded.parameters["level"], present(units))
             elif at != len(chunk.payload):
                 raise FormatError("damaged chunk: a stream without a plane to decode")
             else:
@@ -235,7 +235,7 @@ class FieldVAEformer(Codec):
         layout, chunks = self._layout(encoded), []
         for (chunk, g, tile), s in zip(self._placed(encoded, layout), symbols, strict=True):
             units, at = self._units(chunk, layout, tile, dict(layout.groups())[g])
-            stream = self.core.repack(s, tile.size, encoded.parameters["level"]) if any(u.kind == FIELD for u in units) else b""
+            stream = self.core.repack(s, tile.size, encoded.parameters["level"], present(units)) if present(units) else b""
             chunks.append(dataclasses.replace(chunk, payload=chunk.payload[:at] + stream))
         return dataclasses.replace(encoded, chunks=tuple(chunks))
 
@@ -244,6 +244,11 @@ class FieldVAEformer(Codec):
 
     def describe(self) -> Mapping[str, Any]:
         return self.core.describe()
+
+
+def present(units: list[Unit]) -> list[int]:
+    """Which planes of a group the stream codes."""
+    return [i for i, unit in enumerate(units) if unit.kind == FIELD]
 
 
 def _looks_like_a_ring(planes: NDArray[Any]) -> bool:
@@ -279,7 +284,7 @@ class _Trial:
             for tile in self.layout.tiles():
                 total += len(pack_units([_cut(u, self.layout.part(tile)) for u in units]))
                 if latents is not None:  # a stream ends on a 32-bit word: about two more than the ideal length
-                    total += self.codec.core.bits(self.codec._quantised(latents, tile, level)) / 8 + 8
+                    total += self.codec.core.bits(self.codec._quantised(units, latents, tile, level)) / 8 + 8
         return total
 
     def psnr(self, level: int) -> float:
@@ -289,10 +294,10 @@ class _Trial:
                 continue
             decoded = torch.zeros_like(latents)
             for tile in layout.tiles():
-                decoded[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1] = self.codec._quantised(latents, tile, level).known / 16
-            present = [i for i, u in enumerate(units) if u.kind == FIELD]
-            samples = core.synthesise(decoded, level, present, ring=layout.ring, side=layout.side).numpy()
-            for i, x in zip(present, samples, strict=True):
+                decoded[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1] = self.codec._quantised(units, latents, tile, level).known / 16
+            there = present(units)
+            samples = core.synthesise(decoded, level, there, ring=layout.ring, side=layout.side).numpy()
+            for i, x in zip(there, samples, strict=True):
                 source = self.planes[rows][i].astype(np.float64)
                 back = restored(x[: layout.h, : layout.w], units[i], source.shape, "float64")
                 errors.append(np.nanmean((back - source) ** 2) / (np.nanmax(source) - np.nanmin(source)) ** 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,10 +112,17 @@ class Core:
 
     # ---- one tile
 
-    def quantise(self, latents: Tensor, level: int) -> Quantised:
-        """latents [1, 3 latents, h, w] before gains."""
+    def quantise(self, latents: Tensor, level: int, present: Sequence[int] | None = None) -> Quantised:
+        """latents [1, 3 latents, h, w] before gains. present: which of the three planes are there; None: those that are not 0."""
+        if present is None:
+            planes = latents[0].unflatten(0, (PLANES, -1))
+            present = [i for i in range(PLANES) if bool(planes[i].any())]
         gains = torch.exp(self._row(self.log_gain, level)).repeat(1, PLANES, 1, 1)
-        return Quantised(*self.prior.symbols((latents * gains).contiguous(memory_format=torch.channels_last), level))
+        y = (latents * gains).contiguous(memory_format=torch.channels_last)
+        return Quantised(*self.prior.symbols(y, level, channels=self._channels(present)))
+
+    def _channels(self, present: Sequence[int]) -> NDArray[np.bool_]:
+        return np.isin(np.arange(PLANES), present).repeat(self.config.latents)
 
     def bits(self, quantised: Quantised) -> float:
         return self.prior.bits(quantised.symbols, quantised.rows)
@@ -123,13 +130,13 @@ class Core:
     def pack(self, quantised: Quantised) -> bytes:
         return self.prior.pack(quantised.symbols, quantised.rows)
 
-    def unpack(self, payload: bytes, size: tuple[int, int], level: int) -> tuple[NDArray[np.int32], Tensor]:
+    def unpack(self, payload: bytes, size: tuple[int, int], level: int, present: Sequence[int]) -> tuple[NDArray[np.int32], Tensor]:
         """(all symbols, latents in units of the quantisation step). Raises FormatError."""
-        symbols, known = self.prior.unpack(payload, size, level)
+        symbols, known = self.prior.unpack(payload, size, level, self._channels(present))
         return symbols, known.div_(16)
 
-    def repack(self, symbols: NDArray[np.int32], size: tuple[int, int], level: int) -> bytes:
-        return self.prior.repack(symbols, size, level)
+    def repack(self, symbols: NDArray[np.int32], size: tuple[int, int], level: int, present: Sequence[int]) -> bytes:
+        return self.prior.repack(symbols, size, level, self._channels(present))
 
     def describe(self) -> Mapping[str, Any]:
         parts = (self.analysis, self.synthesis, self.prior.analysis)

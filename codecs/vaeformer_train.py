@@ -89,7 +89,8 @@ class VAEformerModel(Trainable):
         y = latents.new_zeros(len(batch), PLANES, *latents.shape[1:])
         y = y.index_put((group, plane), latents).flatten(1, 2)
         with torch.autocast(y.device.type, enabled=False):  # integers of the prior in float32 are exact, in bfloat16 they are not
-            known, bits_y, bits_z = self.prior(y.float().contiguous(memory_format=torch.channels_last), level, rounded=rounded)
+            channels = present.float().repeat_interleave(self.config.latents, 1)
+            known, bits_y, bits_z = self.prior(y.float().contiguous(memory_format=torch.channels_last), level, rounded=rounded, channels=channels)
         known = known.unflatten(1, (PLANES, -1))[group, plane] * torch.exp(interpolate(self.log_inverse, level)[group] - gains)
         planes = self.synthesis(known)
         return torch.zeros_like(batch).index_put((group, plane), planes.to(batch.dtype)), bits_y + bits_z
