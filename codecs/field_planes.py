@@ -96,7 +96,7 @@ def is_ring(plane: NDArray[np.floating]) -> bool:
     with np.errstate(invalid="ignore"):
         steps = np.abs(np.diff(plane.astype(np.float64), axis=1, append=plane[:, :1]))
     counted = np.isfinite(steps)
-    if counted[:, -1].sum() * 2 < counted.any(1).sum():
+    if counted[:, -1].sum() * 2 < max(1, counted.any(1).sum()):
         return False
     sums, counts = np.where(counted, steps, 0).sum(0), counted.sum(0)
     means = sums[counts > 0] / counts[counts > 0]
@@ -106,7 +106,7 @@ def is_ring(plane: NDArray[np.floating]) -> bool:
 def padded(x: NDArray[np.float32], height: int, width: int, ring: bool) -> NDArray[np.float32]:
     """[n, h, w] filled up to [n, height, width]. The last row repeats (at a pole all meridians meet in one value, and a value costs nothing to
     repeat); columns repeat too, or, on a ring, lead over to the first column in even steps, so that the ring stays one."""
-    n, h, w = x.shape
+    _, h, w = x.shape
     if ring and width > w:
         share = (np.arange(1, width - w + 1, dtype=np.float32) / (width - w + 1))[None, None]
         x = np.concatenate([x, x[:, :, -1:] * (1 - share) + x[:, :, :1] * share], 2)
@@ -150,7 +150,8 @@ def unpack_units(payload: bytes, planes: int, shape: tuple[int, int]) -> tuple[l
             (size,) = struct.unpack("<I", _bytes(payload, at, 4))
             last = _mask(_bytes(payload, at + 4, size), shape)
             at += 4 + size
-        units.append(Unit(kind, *numbers, known=last) if flag else Unit(kind, *numbers))
+        mean, deviation = (*numbers, 0.0, 0.0)[:2]
+        units.append(Unit(kind, mean, deviation, last if flag else None))
     return units, at
 
 

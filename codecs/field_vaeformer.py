@@ -167,7 +167,6 @@ class FieldVAEformer(Codec):
         return Signal(data=out.reshape(encoded.shape), dims=encoded.dims)
 
     def _restore(self, out: NDArray[Any], layout: Layout, g: int, parts: list[tuple[Tile, list[Unit], Tensor | None]], encoded: Encoded) -> None:
-        count = len(parts[0][1])
         there = sorted({i for _, units, _ in parts for i in present(units)})
         samples = None
         if there:
@@ -189,7 +188,8 @@ class FieldVAEformer(Codec):
         planes = math.prod(shape[:-2]) if len(shape) >= 2 else 0
         group = given.get("group", 1)
         fits = planes > 0 and min(shape) > 0 and encoded.dtype in DTYPES and set(given) <= PARAMETERS and len(encoded.dims) == len(shape)
-        if not fits or not 0 <= level <= self.core.max_level or wrap > 1 or not 1 <= group <= PLANES or tile % ALIGN or not ALIGN <= tile <= LARGEST_TILE:
+        named = 0 <= level <= self.core.max_level and wrap <= 1 and 1 <= group <= PLANES
+        if not fits or not named or tile % ALIGN or not ALIGN <= tile <= LARGEST_TILE:
             raise FormatError(f"header does not fit {self.name}: {encoded.dtype} {shape}, {dict(given)}")
         layout = Layout(planes, shape[-2], shape[-1], group, tile, bool(wrap))
         if "tile" not in given and max(layout.latent_size) > layout.side:

@@ -87,7 +87,7 @@ class Core:
         present = [i for i, plane in enumerate(samples[0]) if bool(plane.any())]
         out = torch.zeros(PLANES, self.config.latents, h // STRIDE, w // STRIDE)
         for tile in tiles(h // STRIDE, w // STRIDE, side):
-            rows, columns, inner, whole = _grown(tile, reach(self.config.analysis_blocks), *out.shape[2:], ring)
+            rows, columns, inner, whole = _grown(tile, reach(self.config.analysis_blocks), out.shape[2], out.shape[3], ring)
             part = samples[0, present][:, _samples(rows)][:, :, _samples(columns)]
             y = self.analysis(part, wrap=ring and whole)
             out[present, :, tile.y0 : tile.y1, tile.x0 : tile.x1] = y[:, :, inner[0], inner[1]]
