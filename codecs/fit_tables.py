@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,17 +41,22 @@ def coded_symbols(core: WallocRGB, images: Sequence[Tensor], per_image: int, see
         if not h or not w:
             continue
         y, x = random.integers(image.shape[1] - h + 1), random.integers(image.shape[2] - w + 1)
-        latents = core.analyse(image[None, :, y : y + h, x : x + w].float() / 255)
+        unit = 255 if image.dtype == torch.uint8 else 1
+        latents = core.analyse(image[None, :, y : y + h, x : x + w].float() / unit)
         for _ in range(per_image):
             yield core.quantise(latents, int(random.integers(core.max_level + 1)))
 
 
 def fit_tables(
-    model: WallocRGBModel, images: Sequence[Tensor], *, skip: int = SKIP, per_image: int = PER_IMAGE, seed: int = 1
-) -> tuple[Tables, Tables]:
-    """(tables of z, tables of y) from photographs uint8 [3, h, w]; without any, those of the densities."""
+    model: Any, images: Sequence[Tensor], *, skip: int = SKIP, per_image: int = PER_IMAGE, seed: int = 1,
+    build: Callable[[Tables, Tables], Any] | None = None,
+) -> tuple[Tables, Tables]:  # fmt: skip
+    """(tables of z, tables of y) from photographs uint8 or fields float32 [3, h, w]; without any, those of the densities.
+
+    model: a WallocRGBModel, or any with a Hyperprior `prior`, whose frozen codec `build` makes of its tables.
+    """
     z_tables, y_tables = repeated(model.prior.factorized.freeze(), LEVEL_GROUPS), GaussianConditional.freeze()
-    core = core_of(model, z_tables, y_tables, skip)
+    core = build(z_tables, y_tables) if build else core_of(model, z_tables, y_tables, skip)
     z_counter, y_counter = Counter(z_tables), Counter(y_tables)
     for quantised in coded_symbols(core, images, per_image, seed):
         z_counter.add(quantised.symbols[0], quantised.rows[0])

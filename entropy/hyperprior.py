@@ -172,10 +172,11 @@ class Hyperprior(nn.Module):
         self.network = PriorNetwork(config)
         self.factorized = FactorizedPrior(h)
 
-    def forward(self, y: Tensor, level: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, y: Tensor, level: Tensor, *, rounded: bool = False, channels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """y [b, m, h, w], level [b] -> (y^ with gradients straight through, bits of y [b], bits of z [b]).
 
-        Training counts bits with uniform noise; `rounded` counts those of the symbols that are coded.
+        Training counts bits with uniform noise; `rounded` counts those of the symbols that are coded. channels: [b, m], 1 for those that are
+        coded, 0 for those that both sides know to be 0.
         """
         z = self.analysis(y)
         bits_z = self.factorized(torch.round(z) if rounded else z + torch.rand_like(z) - 0.5)
@@ -191,8 +192,11 @@ class Hyperprior(nn.Module):
             residual = gather(y, step) - mean
             coded = round_through(residual)
             counted = coded if rounded else residual + torch.rand_like(residual) - 0.5
-            bits = bits + GaussianConditional.bits(counted, log_scale).sum((1, 2, 3))
-            known = scatter(known.clone(), mean + coded, step)
+            spent, value = GaussianConditional.bits(counted, log_scale), mean + coded
+            if channels is not None:
+                spent, value = spent * channels[:, :, None, None], value * channels[:, :, None, None]
+            bits = bits + spent.sum((1, 2, 3))
+            known = scatter(known.clone(), value, step)
         return known, bits, bits_z
 
 
@@ -219,7 +223,7 @@ class FrozenHyperprior(nn.Module):
     """Codes latents to bytes and back, exactly. Latents [1, m, h, w] with h, w multiples of 4; levels are integers (LEVEL_STEPS a row).
 
     Symbols: z^ in the order (y, x, channel), then for each step the coded residuals in that order. Residuals whose row is below `skip` are
-    zero by definition and not coded.
+    zero by definition and not coded. `channels` (bool [m], None: all), where it is taken, says which channels are coded; the others are 0.
     """
 
     def __init__(self, *, analysis: nn.Module, network: PriorNetwork, z_tables: Tables, y_tables: Tables, skip: int) -> None:
@@ -247,7 +251,9 @@ class FrozenHyperprior(nn.Module):
         return torch.round(self.analysis(y)).clamp(-HYPER.limit, HYPER.limit)
 
     @torch.no_grad()
-    def walk(self, z: Tensor, level: int, choose: Callable[[Step], NDArray[np.int32]]) -> Tensor:
+    def walk(
+        self, z: Tensor, level: int, choose: Callable[[Step], NDArray[np.int32]], channels: NDArray[np.bool_] | None = None
+    ) -> Tensor:  # fmt: skip
         """Run the steps; `choose` gives the symbols of each step's coded elements. Returns y^ in sixteenths, [1, m, h, w]."""
         base = self.network.base(z.to(self.network.level_bias.dtype), self.bias(level))
         known = torch.zeros(1, self.network.latents, *base.shape[2:], dtype=base.dtype).to(memory_format=torch.channels_last)
@@ -256,13 +262,17 @@ class FrozenHyperprior(nn.Module):
             index_of_scale = _flat((log_scale * 0.5 + 0.5).floor_() - GaussianConditional.first)
             row: NDArray[np.uint8] = index_of_scale.clamp_(0, GaussianConditional.rows - 1).to(torch.uint8).numpy()
             coded = row >= self.skip
+            if channels is not None:
+                coded &= np.tile(channels, len(coded) // len(channels))
+                mean = mean * torch.from_numpy(channels)[:, None, None]
             residual = np.zeros(row.shape, np.int32)
             residual[coded] = choose(Step(index, mean, log_scale, coded, row[coded]))
             scatter(known, mean.add_(_unflat(residual, mean), alpha=16), index)
         return known
 
     def symbols(
-        self, y: Tensor, level: int, *, z: Tensor | None = None, watch: Callable[[Step], None] = lambda step: None
+        self, y: Tensor, level: int, *, z: Tensor | None = None, watch: Callable[[Step], None] = lambda step: None,
+        channels: NDArray[np.bool_] | None = None,
     ) -> tuple[list[NDArray[np.int32]], list[Rows], Tensor]:
         """For y in units of the quantisation step: z^ and each step's symbols, the table rows of all, and y^ in sixteenths.
 
@@ -279,7 +289,7 @@ class FrozenHyperprior(nn.Module):
             watch(step)
             return symbols[-1]
 
-        known = self.walk(z, level, choose)
+        known = self.walk(z, level, choose, channels)
         return symbols, rows, known
 
     def bits(self, symbols: list[NDArray[np.int32]], rows: list[Rows]) -> float:
@@ -294,7 +304,9 @@ class FrozenHyperprior(nn.Module):
             encoder.push(s, r, tables)
         return encoder.finish()
 
-    def unpack(self, blob: bytes, size: tuple[int, int], level: int) -> tuple[NDArray[np.int32], Tensor]:
+    def unpack(
+        self, blob: bytes, size: tuple[int, int], level: int, channels: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int32], Tensor]:  # fmt: skip
         """Bytes and the size (h, w) of the latents -> all symbols, flat, and y^ in sixteenths. Raises FormatError on damaged bytes."""
         from latentpress.entropy.coder import Decoder
 
@@ -309,11 +321,13 @@ class FrozenHyperprior(nn.Module):
                 raise FormatError("damaged stream: a residual is out of range")
             return symbols[-1]
 
-        known = self.walk(self._z_image(symbols[0], size), level, choose)
+        known = self.walk(self._z_image(symbols[0], size), level, choose, channels)
         decoder.close()
         return np.concatenate(symbols), known
 
-    def repack(self, flat: NDArray[np.int32], size: tuple[int, int], level: int) -> bytes:
+    def repack(
+        self, flat: NDArray[np.int32], size: tuple[int, int], level: int, channels: NDArray[np.bool_] | None = None
+    ) -> bytes:  # fmt: skip
         """Code the symbols that `unpack` returned again. Raises ValueError if their number does not fit."""
         z_rows = self._z_rows(size[0] // 4 * (size[1] // 4), level)
         symbols, at = [flat[: len(z_rows)]], len(z_rows)
@@ -326,7 +340,7 @@ class FrozenHyperprior(nn.Module):
             at += len(step.rows)
             return symbols[-1]
 
-        self.walk(self._z_image(symbols[0], size), level, choose)
+        self.walk(self._z_image(symbols[0], size), level, choose, channels)
         if at != len(flat):
             raise ValueError(f"{len(flat)} symbols given, {at} expected")
         return self.pack(symbols, rows)
