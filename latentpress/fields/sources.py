@@ -24,7 +24,7 @@ _KEPT = ("zlib", "complevel", "shuffle", "fletcher32", "contiguous", "chunksizes
 def is_dataset_path(path: str | PathLike[str]) -> bool:
     """By its suffix, or a folder that is a Zarr store."""
     where = Path(path)
-    return where.suffix.lower() in READABLE or any((where / name).is_file() for name in ("zarr.json", ".zgroup"))
+    return where.suffix.lower() in READABLE or any(os.path.isfile(where / name) for name in ("zarr.json", ".zgroup"))
 
 
 def extra(module: str, name: str = "climate") -> None:
