@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,18 @@ def are_datasets(inputs: list[str]) -> bool:
 
 
 def _is_dataset(text: str) -> bool:
-    return Path(text).suffix.lower() in SUFFIXES or any((Path(text) / mark).is_file() for mark in ("zarr.json", ".zgroup"))
+    return Path(text).suffix.lower() in SUFFIXES or any(os.path.isfile(os.path.join(text, mark)) for mark in ("zarr.json", ".zgroup"))
 
 
 def _holds_datasets(folder: Path) -> bool:
-    return folder.is_dir() and any(f.suffix.lower() in SUFFIXES for f in folder.iterdir())
+    return os.path.isdir(folder) and any(f.suffix.lower() in SUFFIXES for f in folder.iterdir())
 
 
 def jobs_of(inputs: list[str], output: str) -> list[Job]:
     """A Zarr store is one input, though it is a folder. Raises InputError for globs without files and two inputs with one output."""
-    stores = [text for text in inputs if Path(text).is_dir() and _is_dataset(text)]
+    stores = [text for text in inputs if os.path.isdir(text) and _is_dataset(text)]
     others = [text for text in inputs if text not in stores]
-    many = len(inputs) > 1 or len(stores) < sum(Path(text).is_dir() for text in inputs) or output.endswith("/") or Path(output).is_dir()
+    many = len(inputs) > 1 or len(stores) < sum(os.path.isdir(text) for text in inputs) or output.endswith("/") or os.path.isdir(output)
     jobs = [Job(Path(text), Path(output) / f"{Path(text).stem}.lpz" if many else Path(output)) for text in stores]
     jobs += plan(others, f"{output}/" if many else output, suffixes=SUFFIXES, new_suffix=".lpz") if others else []
     if len({job.target for job in jobs}) < len(jobs):
