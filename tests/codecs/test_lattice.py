@@ -111,6 +111,13 @@ def test_a_bound_that_grows_across_the_field_takes_fewer_bytes_than_its_least() 
     assert sizes[0] < 0.75 * sizes[1]
 
 
+def test_effort_changes_how_much_is_checked_and_not_a_byte() -> None:
+    x = waves(4, 20, 30)
+    x[:, 3:6] = np.nan
+    for target in (Target(max_error=0.05), Target(max_error=0.0), Target(max_rel_error=0.01)):
+        assert CODEC.encode(named(x), target, effort=0) == CODEC.encode(named(x), target, effort=5)
+
+
 def test_a_bound_of_another_shape_is_refused() -> None:
     with pytest.raises(InputError, match="one for each point"):
         CODEC.encode(named(waves(8, 9)), Target(max_error=np.ones((3, 3))))
