@@ -51,7 +51,7 @@ def eleven_bits(values: Array) -> Array:
     return np.ldexp(np.rint(mantissa * 2.0**11), exponent - 11)
 
 
-LOGS = np.arange(208.0)
+LOGS = np.arange(256.0)
 Q = 2.0 ** np.floor(LOGS / 8) * (1 + (LOGS % 8 + 0.5) / 8)
 R, A, S = eleven_bits(192 / Q), eleven_bits(Q / 3), eleven_bits(2.0 ** (-LOGS / 8 + np.log2(48)))
 
@@ -66,6 +66,8 @@ def rounded(x: Array) -> Array:
 
 
 class Reader:
+    scales, lows = 207, 12
+
     def __init__(self, weights: dict[str, Array], payload: bytes, planes: int, size: tuple[int, int]) -> None:
         self.weights, self.stream, self.count = weights, Stream(payload), planes
         self.x = np.zeros((3, *size), np.int64)
@@ -105,6 +107,7 @@ class Reader:
                 parts[name], missed[name] = parts["ee"], missed["ee"]
                 continue
             error = full[:, i::2, j::2]
+            self.points = np.s_[i * 2**o :: 2 ** (o + 1), j * 2**o :: 2 ** (o + 1)]
             self.one(g, name, o, parts, missed, target, error)
             more = ((0, 0), (0, size[0] - target.shape[1]), (0, size[1] - target.shape[2]))
             parts[name], missed[name] = np.pad(target, more, mode="edge"), np.pad(error, more, mode="edge")
@@ -135,18 +138,21 @@ class Reader:
         for k in range(self.count):
             t = act(self.layer(f"{name}.head.{k}.0", np.stack([*h, *seen]), 6, activation))
             a, b2 = self.layer(f"{name}.head.{k}.1", t, 6, (6, 1023))
-            location = 4 * total[k] + self.layer(f"{name}.linear.{k}", np.stack([*d, *rest]), 2, (4, 1 << 20))[0]
+            location = 4 * total[k] + self.linear(f"{name}.linear.{k}", k, d, rest)
             location = location + np.floor(a * A[log[k]] / 64).astype(np.int64)
-            scale = np.clip((2 * (8 * log[k] + b2) + 8) // 16, 0, 207)
+            scale = np.clip((2 * (8 * log[k] + b2) + 8) // 16, 0, self.scales)
             value = self.values(3 * g + k, location.ravel(), scale.ravel()).reshape(location.shape)
             target[k] = value
             error[k] = np.abs(16 * value - location)
             seen += [4 * rounded((4 * value - total[k]) * R[log[k]]), 4 * rounded((16 * value - location) * S[scale])]
             rest.append(4 * value - total[k])
 
+    def linear(self, name: str, k: int, d: Array, rest: list[Array]) -> Array:
+        return self.layer(name, np.stack([*d, *rest]), 2, (4, 1 << 20))[0]
+
     def values(self, shape: int, location: Array, scale: Array) -> Array:
         index = (scale - 44) // 2 + 18
-        low = np.clip((index - 39) // 4, 0, 12)
+        low = np.clip((index - 39) // 4, 0, self.lows)
         row = np.clip(index - 4 * low, 0, 42)
         base, table = np.zeros_like(location), np.zeros_like(location)
         for p in range(len(location)):
@@ -160,9 +166,10 @@ class Reader:
             table[p] = 357 * shape + sum(1 << b for b in BITS[: row[p]]) + fraction
         symbols = self.group(table)
         flat = np.zeros_like(symbols)
-        wide = np.flatnonzero(low)
-        if len(wide):
-            flat[wide] = self.group(3213 + low[wide] - 1)
+        for first in range(0, self.lows, 12):
+            wide = np.flatnonzero(low > first)
+            if len(wide):
+                flat[wide] += self.group(3213 + np.minimum(low[wide] - first, 12) - 1) << first
         return base + (symbols << low) + flat
 
 
