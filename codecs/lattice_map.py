@@ -205,10 +205,13 @@ def packing_lattice(x: Values) -> tuple[float, float] | None:
         return None
     for reach in (8, 64, 512):  # what is known from small multiples is exact enough for larger ones
         short = gaps[gaps < reach * step]
-        step = float(short.sum() / np.rint(short / step).sum()) if len(short) else step
+        count = np.rint(short / step).sum()
+        step = float(short.sum() / count) if count else step
     multiples = np.rint(gaps / step)
+    if not 1 <= multiples.min() <= multiples.sum() <= 4 * REACH:
+        return None
     step = float((wide[-1] - wide[0]) / multiples.sum())
-    if np.abs(gaps - step * multiples).max() > 1.01 * last + 1e-9 * step or multiples.sum() > 4 * REACH:
+    if np.abs(gaps - step * multiples).max() > 1.01 * last + 1e-9 * step:
         return None
     k = np.concatenate([[0.0], np.cumsum(multiples)])
     return _fitted(distinct, k, step)
@@ -217,7 +220,8 @@ def packing_lattice(x: Values) -> tuple[float, float] | None:
 def _common(gaps: NDArray[np.float64], noise: float) -> float:
     """Greatest common divisor of the smallest gaps, each known but for the noise: Euclid, stopped by it; 0 where nothing common is left."""
     smallest = np.sort(np.unique(np.rint(gaps / (2 * noise)))[:128] * 2 * noise)
-    near = [float(gaps[np.abs(gaps - g) <= 2 * noise].mean()) for g in smallest[:32]]
+    clusters = [gaps[np.abs(gaps - g) <= 2 * noise] for g in smallest[:32]]
+    near = [float(c.mean()) for c in clusters if len(c)] or [0.0]
     common = near[0]
     for gap in near[1:]:
         a, b = gap, common
@@ -264,13 +268,14 @@ def _roundings(distinct: Values) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def _nice(step: float, uncertain: float) -> list[float]:
     """Steps that people choose, within what is known: powers of two, then few decimals (times a power of two)."""
-    found = [2.0 ** round(math.log2(step))]
+    found = [2.0 ** min(round(math.log2(step)), 1023)]
     for digits in range(-12, 13):
         for power in (0, -1, -2, 1, 2, 3, 4):
             scaled = step * 10.0**digits / 2.0**power
-            if 1 <= round(scaled) <= 1000:
+            if 0.6 < scaled < 1000.4:
                 found.append(round(scaled) * 2.0**power / 10.0**digits)
-    found.append(float(np.float32(step)))
+    with np.errstate(over="ignore"):
+        found.append(float(np.float32(step)))
     return [s for s in found if abs(s - step) <= uncertain]
 
 

@@ -255,7 +255,7 @@ def test_codecs() -> None:
     rows = {row["name"]: row for row in json.loads(run("codecs", "--json").out)}
     assert {"walloc-rgb", "walloc-rgb-4x", "walloc-rgb-16x"} <= set(rows)
     for row in rows.values():
-        assert re.fullmatch("[0-9a-f]{16}", row["digest"]) and row["domain"] == "image" and row["licence"]
+        assert re.fullmatch("[0-9a-f]{16}", row["digest"]) and row["domain"] in ("image", "field", "array") and row["licence"]
     table = run("codecs").out.decode()
     assert all(name in table for name in rows)
 

@@ -59,6 +59,17 @@ def test_lossless_gives_back_every_bit_of_any_floats(x: np.ndarray) -> None:
     assert same_bits(back, x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("largest", [1e-320, 1e-40, 1.0, 6e16, 3e38, 1e300])
+def test_no_magnitude_is_too_large_or_too_small(dtype: str, largest: float) -> None:
+    if largest > np.finfo(dtype).max:
+        return
+    x = np.array([[0.0, largest, largest / 2, -largest, largest / 3, 1.0 if largest > 1 else 0.0]], dtype)
+    for bound in (0.0, largest / 10, largest / 1e5, largest * 2):
+        back = through(named(x), max_error=bound)
+        assert same_bits(back, x) if bound == 0 else (misses(x, back) <= bound).all()
+
+
 @settings(max_examples=15, deadline=None)
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6), elements=st.floats(width=64)))
 def test_lossless_gives_back_every_bit_of_any_doubles(x: np.ndarray) -> None:

@@ -23,6 +23,8 @@ from tests.train.tiny import photographs
 class Memory:
     """Images in memory, which counts how often each is loaded."""
 
+    scale = 255.0
+
     def __init__(self, images: Sequence[Tensor], seconds: float = 0.0) -> None:
         self.images, self.loads, self.seconds = images, [0] * len(images), seconds
         self.sizes = [(i.shape[1], i.shape[2]) for i in images]
