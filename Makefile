@@ -94,7 +94,7 @@ bench-speed-default: env
 		--figures eval/figures/speed-default.json $(BENCH)
 
 bench-lossless: peers-env bench-photos-lossless
-	$(BIN)/python -P -m latentpress.eval.bench_arrays $(BENCH)
+	$(BIN)/python -P -m latentpress.eval.bench_arrays --readme README.md $(BENCH)
 	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
 
 # gridded fields: rows stay in out/bench/climate, so that peers are measured once; BENCH="--again lattice" measures ours again
