@@ -36,9 +36,14 @@ def _row(file: DatasetFile, number: int, v: Variable) -> dict[str, Any]:
     own = [entry for position, entry in file.entries.items() if (position or (0,))[0] == number]
     size = sum(entry.length for entry in own)
     return {
-        "name": v.name, "dims": list(v.dims), "shape": list(v.shape), "dtype": v.dtype, "codec": v.coded.codec if v.coded else "exact",
+        "name": v.name, "dims": list(v.dims), "shape": list(v.shape), "dtype": _dtype_name(v),
+        "codec": v.coded.codec if v.coded else "exact",
         "chunks": len(own), "bytes": size, "ratio": round(_raw_bytes(v) / size, 2) if size and v.dtype != TEXT else None, "bound": _bound(v),
     }  # fmt: skip
+
+
+def _dtype_name(v: Variable) -> str:
+    return v.dtype if v.dtype == TEXT else str(known_dtype(v.dtype).name)
 
 
 def _bound(v: Variable) -> str:
