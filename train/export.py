@@ -21,6 +21,8 @@ from latentpress.train.data import centre, divide, open_source, spread
 from latentpress.train.validate import measure
 
 CARD = "README.md"
+NOUNS = {"image": ("photographs", "photo.png", "photo.png"), "field": ("triples of fields", "in.nc", "back.nc")}  # what there is, a file in, one out
+HELD_OUT = 24  # of what is held out, coded for the figures
 
 
 def export(
@@ -29,9 +31,9 @@ def export(
 ) -> dict[str, Any]:  # fmt: skip
     """Freeze the averaged weights of a run (a folder, or a safetensors file) into the preset folder `target`; returns its description.
 
-    model   name of what was trained, for weights files that do not say it; data: folder of the photographs, likewise
+    model   name of what was trained, for weights files that do not say it; data: folder of the training data, likewise
     best    the weights of the best validation, not the newest
-    images  training photographs that tables are fitted to; held-out ones are coded, cut to `side`, at `effort`, for the figures
+    images  training samples that tables are fitted to; held-out ones are coded, cut to `side`, at `effort`, for the figures
     Raises InputError.
     """
     if (target / DESCRIPTION).exists() and not overwrite:
@@ -54,18 +56,19 @@ def export(
         "config": {k: v for k, v in (config or {}).items() if k not in ("data", "run", "weights", "model", "resume", "init")}
     }
     provenance = {
-        "licence": licence, "data": f"{len(source.sizes)} photographs, every 20th held out", "tables": {"images": len(samples)}, "run": run_facts,
-        "latentpress": __version__, "torch": torch.__version__,
+        "licence": licence, "data": f"{len(source.sizes)} {NOUNS[cls.domain][0]}, every 20th held out", "tables": {"images": len(samples)},
+        "run": run_facts, "latentpress": __version__, "torch": torch.__version__,
     }  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         made = Path(folder) / target.resolve().name
         trained.freeze(made, samples, provenance)
         description = read_description(made)
-        points = measure(made, [centre(i, side) for i in spread(source, held_out, 0)], cls.targets, effort)
-        description.setdefault("provenance", {})["validation"] = {"effort": effort, "photographs": len(held_out), "side": side, "points": points}
+        coded = [centre(i, side) for i in spread(source, held_out, HELD_OUT)]
+        points = measure(made, coded, cls.targets, effort)
+        description.setdefault("provenance", {})["validation"] = {"effort": effort, "samples": len(coded), "side": side, "points": points}
         (made / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
-        (made / CARD).write_text(card(target.resolve().name, description))
+        (made / CARD).write_text(card(target.resolve().name, description, cls.domain))
         target.mkdir(exist_ok=True)
         for file in made.iterdir():
             shutil.move(file, target / file.name)
@@ -87,7 +90,7 @@ def import_checkpoint(file: Path, target: Path, *, model: str | None, overwrite:
     reader(file, variant, target)
 
 
-def card(name: str, description: dict[str, Any]) -> str:
+def card(name: str, description: dict[str, Any], domain: str = "image") -> str:
     """The model card, Markdown."""
     provenance = description["provenance"]
     run, validation = provenance["run"], provenance["validation"]
@@ -96,25 +99,26 @@ def card(name: str, description: dict[str, Any]) -> str:
     facts = {"codec": description["codec"], "steps": run.get("step", "not recorded"), "training minutes": _minutes(run),
              "optimiser": config.get("optimiser", "not recorded"), "batch": config.get("batch", "not recorded"), "data": provenance["data"],
              "licence": provenance["licence"], "made with": f"latentpress {provenance['latentpress']}, torch {provenance['torch']}"}  # fmt: skip
+    noun, source, result = NOUNS[domain]
     table = "\n".join(f"| {k} | {v} |" for k, v in facts.items())
     return f"""# {name}
 
 A preset of latentpress. By the path of this folder:
 
-    latentpress encode --codec ./{name} photo.png -o photo.lpz
-    latentpress decode --codec ./{name} photo.lpz -o photo.png
+    latentpress encode --codec ./{name} {source} -o coded.lpz
+    latentpress decode --codec ./{name} coded.lpz -o {result}
 
 | | |
 | --- | --- |
 {table}
 
-Held-out photographs ({validation["photographs"]}, the middle {validation["side"]} samples of each, effort {validation["effort"]}), whole files:
+Held-out {noun} ({validation["samples"]}, the middle {validation["side"]} samples of each, effort {validation["effort"]}), whole files:
 
-| quality | bits a pixel | PSNR, dB |
+| quality | bits a {'pixel' if domain == 'image' else 'point'} | PSNR, dB |
 | ---: | ---: | ---: |
 {rows}
 
-Not tested on other pictures than photographs. Everything else that is known of the run is in `{DESCRIPTION}`.
+Not tested on anything but {noun}. Everything else that is known of the run is in `{DESCRIPTION}`.
 """
 
 

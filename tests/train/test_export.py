@@ -121,7 +121,7 @@ def test_the_preset_says_where_it_comes_from_and_names_no_folder_of_the_machine(
     description = read_description(preset)
     provenance = description["provenance"]
     assert provenance["run"]["step"] == 4 and provenance["run"]["config"]["batch"] == 1 and provenance["data"].startswith("4 photographs")
-    assert provenance["validation"]["photographs"] == 1 and len(provenance["validation"]["points"]) == 4
+    assert provenance["validation"]["samples"] == 1 and len(provenance["validation"]["points"]) == 4
     assert str(data) not in (preset / "preset.json").read_text()
     card = (preset / "README.md").read_text()
     assert "latentpress encode --codec ./my-preset" in card and "| steps | 4 |" in card and "CC0" in card and "None" not in card
