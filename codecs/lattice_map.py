@@ -200,7 +200,15 @@ def packing_lattice(x: Values) -> tuple[float, float] | None:
     least = float(gaps.min())
     if least < 3 * last or not math.isfinite(float(wide[-1] - wide[0])):
         return None
-    step = _common(gaps, 1.5 * last)
+    for tolerance in (4, 12, 40):  # in units of the noise: too little follows rounding errors, which Euclid multiplies, too much ends early
+        found = _measured(wide, gaps, _common(gaps, 1.5 * last, tolerance), last)
+        if found is not None:
+            return _fitted(distinct, *found)
+    return None
+
+
+def _measured(wide: NDArray[np.float64], gaps: NDArray[np.float64], step: float, last: float) -> tuple[NDArray[np.float64], float] | None:
+    """(k of each value, step) where all gaps are multiples of the step up to rounding."""
     if step < 3 * last:
         return None
     for reach in (8, 64, 512):  # what is known from small multiples is exact enough for larger ones
@@ -213,11 +221,10 @@ def packing_lattice(x: Values) -> tuple[float, float] | None:
     step = float((wide[-1] - wide[0]) / multiples.sum())
     if np.abs(gaps - step * multiples).max() > 1.01 * last + 1e-9 * step:
         return None
-    k = np.concatenate([[0.0], np.cumsum(multiples)])
-    return _fitted(distinct, k, step)
+    return np.concatenate([[0.0], np.cumsum(multiples)]), step
 
 
-def _common(gaps: NDArray[np.float64], noise: float) -> float:
+def _common(gaps: NDArray[np.float64], noise: float, tolerance: float) -> float:
     """Greatest common divisor of the smallest gaps, each known but for the noise: Euclid, stopped by it; 0 where nothing common is left."""
     smallest = np.sort(np.unique(np.rint(gaps / (2 * noise)))[:128] * 2 * noise)
     clusters = [gaps[np.abs(gaps - g) <= 2 * noise] for g in smallest[:32]]
@@ -225,10 +232,10 @@ def _common(gaps: NDArray[np.float64], noise: float) -> float:
     common = near[0]
     for gap in near[1:]:
         a, b = gap, common
-        while b > 4 * noise:
+        while b > tolerance * noise:
             a, b = b, abs(a - b * round(a / b))
         common = a
-        if common < 4 * noise:
+        if common < tolerance * noise:
             return 0.0
     return common
 

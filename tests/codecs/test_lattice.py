@@ -162,6 +162,13 @@ def test_a_packing_lattice_is_found_and_gives_back_every_bit(reference: float, s
     assert same_bits(through(named(x), max_error=0.0), x)
 
 
+def test_a_lattice_is_found_though_no_two_values_are_one_step_apart() -> None:
+    k = np.cumsum(np.tile([16, 17, 16, 33, 48, 17, 50], 60))
+    x = (-17.125 + 0.0004778199963376671 * k).astype(np.float32)
+    found = lattice_map.packing_lattice(np.repeat(x, 3))
+    assert found is not None and abs(found[1] / 0.0004778199963376671 - 1) < 1e-5
+
+
 def test_on_a_packing_lattice_a_bound_takes_the_largest_odd_multiple_that_keeps_it() -> None:
     x = (np.round(waves(40, 60, noise=2.0).astype(np.float64) * 4) / 4).astype(np.float32)
     chosen = lattice_map.bounded_map(x.ravel(), 0.5)
