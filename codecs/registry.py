@@ -96,7 +96,8 @@ def load_installed(name: str) -> Codec:
         return _make(points[name], None, name)
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names())}"
-    raise MissingPresetError(f"no codec or preset is called {name!r}{hint}")
+    shown = name if len(name) <= 80 else f"{name[:80]}..."
+    raise MissingPresetError(f"no codec or preset is called {shown!r}{hint}")
 
 
 def _by_slash(name: str, method: str) -> Codec | None:
