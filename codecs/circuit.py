@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.varint import read_signed, read_varint, signed_varint, varint
 from latentpress.entropy.circuit_exact import IntegerCircuit, carrier_of, decode_block, encode_block
 from latentpress.entropy.circuit_pack import unpack
-from latentpress.entropy.varint import read_signed, read_varint, signed_varint, varint
 from latentpress.errors import ChecksumError, FormatError, UnsupportedError
 
 HASH_BYTES = 8

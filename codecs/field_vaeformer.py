@@ -24,7 +24,8 @@ from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.field_planes import FIELD, Unit, is_ring, normalised, pack_units, padded, restored, unit_of, unpack_units
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.search import choose_level
-from latentpress.codecs.vaeformer_core import Core, Quantised, Tile, tiles
+from latentpress.codecs.tiled import Span
+from latentpress.codecs.vaeformer_core import Core, Quantised, tiles
 from latentpress.codecs.vaeformer_net import ALIGN, PLANES, STRIDE, FieldConfig
 from latentpress.errors import FormatError, InputError, LimitError, UnsupportedError
 
@@ -57,10 +58,10 @@ class Layout:
         for g in range(-(-self.planes // self.group)):
             yield g, slice(g * self.group, min((g + 1) * self.group, self.planes))
 
-    def tiles(self) -> Iterator[Tile]:
+    def tiles(self) -> Iterator[Span]:
         return tiles(*self.latent_size, self.side)
 
-    def part(self, tile: Tile) -> tuple[slice, slice]:
+    def part(self, tile: Span) -> tuple[slice, slice]:
         """Grid points under a tile; none where a tile holds filling alone."""
         ys, xs = (slice(min(a * STRIDE, n), min(b * STRIDE, n)) for a, b, n in ((tile.y0, tile.y1, self.h), (tile.x0, tile.x1, self.w)))
         return ys, xs
@@ -143,11 +144,11 @@ class FieldVAEformer(Codec):
             return units, None
         return units, self.core.analyse(samples, ring=layout.ring, side=layout.side)
 
-    def _payload(self, units: list[Unit], latents: Tensor | None, layout: Layout, tile: Tile, level: int) -> bytes:
+    def _payload(self, units: list[Unit], latents: Tensor | None, layout: Layout, tile: Span, level: int) -> bytes:
         stream = b"" if latents is None else self.core.pack(self._quantised(units, latents, tile, level))
         return pack_units([_cut(u, layout.part(tile)) for u in units]) + stream
 
-    def _quantised(self, units: list[Unit], latents: Tensor, tile: Tile, level: int) -> Quantised:
+    def _quantised(self, units: list[Unit], latents: Tensor, tile: Span, level: int) -> Quantised:
         return self.core.quantise(latents[:, :, tile.y0 : tile.y1, tile.x0 : tile.x1], level, present(units))
 
     # ---- decode
@@ -157,7 +158,7 @@ class FieldVAEformer(Codec):
         """Missing chunks leave NaN."""
         layout = self._layout(encoded)
         out = np.full((layout.planes, layout.h, layout.w), np.nan, encoded.dtype)
-        found: dict[int, list[tuple[Tile, list[Unit], Tensor | None]]] = {}
+        found: dict[int, list[tuple[Span, list[Unit], Tensor | None]]] = {}
         for g, tile, units, _, latents in self._unpacked(encoded, layout):
             found.setdefault(g, []).append((tile, units, latents))
             if len(found[g]) == layout.places // -(-layout.planes // layout.group):
@@ -166,7 +167,7 @@ class FieldVAEformer(Codec):
             self._restore(out, layout, g, parts, encoded)
         return Signal(data=out.reshape(encoded.shape), dims=encoded.dims)
 
-    def _restore(self, out: NDArray[Any], layout: Layout, g: int, parts: list[tuple[Tile, list[Unit], Tensor | None]], encoded: Encoded) -> None:
+    def _restore(self, out: NDArray[Any], layout: Layout, g: int, parts: list[tuple[Span, list[Unit], Tensor | None]], encoded: Encoded) -> None:
         there = sorted({i for _, units, _ in parts for i in present(units)})
         samples = None
         if there:
@@ -197,7 +198,7 @@ class FieldVAEformer(Codec):
         _check_size(layout)
         return layout
 
-    def _unpacked(self, encoded: Encoded, layout: Layout) -> Iterator[tuple[int, Tile, list[Unit], NDArray[np.int32], Tensor | None]]:
+    def _unpacked(self, encoded: Encoded, layout: Layout) -> Iterator[tuple[int, Span, list[Unit], NDArray[np.int32], Tensor | None]]:
         """(group, tile, units, symbols, latents) of each chunk."""
         for chunk, g, tile in self._placed(encoded, layout):
             rows = dict(layout.groups())[g]
@@ -209,11 +210,11 @@ class FieldVAEformer(Codec):
             else:
                 yield g, tile, units, np.empty(0, np.int32), None
 
-    def _units(self, chunk: Chunk, layout: Layout, tile: Tile, rows: slice) -> tuple[list[Unit], int]:
+    def _units(self, chunk: Chunk, layout: Layout, tile: Span, rows: slice) -> tuple[list[Unit], int]:
         ys, xs = layout.part(tile)
         return unpack_units(chunk.payload, rows.stop - rows.start, (ys.stop - ys.start, xs.stop - xs.start))
 
-    def _placed(self, encoded: Encoded, layout: Layout) -> Iterator[tuple[Chunk, int, Tile]]:
+    def _placed(self, encoded: Encoded, layout: Layout) -> Iterator[tuple[Chunk, int, Span]]:
         across = {tile.position: tile for tile in layout.tiles()}
         groups, seen = -(-layout.planes // layout.group), set()
         for chunk in encoded.chunks:

@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from latentpress.codecs import lattice_block as block
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.grid_preset import GridPriors
-from latentpress.codecs.lattice_chunks import Chunks
+from latentpress.codecs.lattice_chunks import BESIDE, Chunks
 from latentpress.codecs.lattice_planes import Planes, bounds_of, prepare, restore
 from latentpress.codecs.presets import Preset, read_preset
-from latentpress.entropy.varint import read_varint, varint
+from latentpress.codecs.varint import read_varint, varint
 from latentpress.errors import BoundError, FormatError, UnsupportedError
 
 NARROW, WIDE = 65535, (1 << 24) - 1  # magnitudes of the integers: most planes, and all that a map makes
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32")
 FULL_CHECK = 2  # effort from which on a file is decoded again as it was written
-BESIDE = 3  # planes that the network sees together
 
 
 class Lattice(Codec):

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from latentpress.codecs.inflate import inflated
 from latentpress.codecs.lattice_map import FLOATING, KINDS, MANTISSA, WHOLE, Map, Values, from_ordered, ordered
-from latentpress.entropy.varint import read_signed, read_varint, signed_varint, varint
+from latentpress.codecs.varint import read_signed, read_varint, signed_varint, varint
 from latentpress.errors import FormatError
 
 CELL = 8  # side of a cell of the map of shifts
@@ -54,7 +55,7 @@ def unpack(payload: bytes, shape: tuple[int, int, int], dtype: str) -> Block:
         cursor += size
     maps, deltas = _unpacked_maps(parts[0], shape[0], dtype)
     known, apart = _unpacked_apart(parts[2], parts[3], shape, dtype)
-    tails = _inflated(parts[4], 8 * known.size + 8) if parts[4] else b""
+    tails = inflated(parts[4], 8 * known.size + 8, "block") if parts[4] else b""
     return Block(maps, deltas, known, apart, _unpacked_shifts(parts[1], shape), tails, payload[cursor:])
 
 
@@ -79,7 +80,7 @@ def _unpacked_maps(part: bytes, planes: int, dtype: str) -> tuple[tuple[Map, ...
         multiple, cursor = read_varint(part, cursor + _PLANE.size)
         origin, cursor = read_signed(part, cursor)
         size, cursor = read_varint(part, cursor)
-        amends = _inflated(part[cursor : cursor + size], 1 << 26) if size else b""
+        amends = inflated(part[cursor : cursor + size], 1 << 26, "block") if size else b""
         cursor += size
         whole = np.dtype(dtype).kind in "iu"
         if kind >= 8 or not np.isfinite([reference, step]).all() or not 1 <= multiple < 1 << 53 or abs(origin) > 1 << 55 or len(amends) % 8:
@@ -111,7 +112,7 @@ def _unpacked_shifts(part: bytes, shape: tuple[int, int, int]) -> NDArray[np.int
     if not part:
         return None
     rows, columns = -(-shape[1] // CELL), -(-shape[2] // CELL)
-    raw = _inflated(part, rows * columns)
+    raw = inflated(part, rows * columns, "block")
     if len(raw) != rows * columns:
         raise FormatError("damaged block: the map of shifts has another size")
     cells = np.cumsum(np.frombuffer(raw, np.int8).reshape(rows, columns), 1, dtype=np.int32)
@@ -144,14 +145,14 @@ def _unpacked_apart(mask: bytes, values: bytes, shape: tuple[int, int, int], dty
     if not mask:
         return np.ones(shape, bool), np.zeros(0, dtype)
     count = int(np.prod(shape))
-    raw = _inflated(mask[1:], -(-count // 8))
+    raw = inflated(mask[1:], -(-count // 8), "block")
     if len(raw) != -(-count // 8):
         raise FormatError("damaged block: the mask has another size")
     change = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool).reshape(shape)
     change = ~change if mask[0] else change
     known = np.logical_xor.accumulate(change, 0)
     wanted, itemsize = count - int(known.sum()), np.dtype(dtype).itemsize
-    found = np.frombuffer(_whole(_inflated(values, wanted * itemsize), itemsize), f"<u{itemsize}")
+    found = np.frombuffer(_whole(inflated(values, wanted * itemsize, "block"), itemsize), f"<u{itemsize}")
     if len(found) not in (1, wanted):
         raise FormatError("damaged block: values of the points apart are missing")
     return known, np.broadcast_to(found, wanted).astype(f"u{itemsize}").view(dtype)
@@ -223,17 +224,3 @@ def unpack_bits(raw: bytes, bits: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _deflated(raw: bytes) -> bytes:
     return zlib.compress(raw, 6) if raw else b""
-
-
-def _inflated(part: bytes, most: int) -> bytes:
-    """Raises FormatError for damage and for more than `most` bytes: nothing larger than the header allows is made."""
-    stream = zlib.decompressobj()
-    try:
-        raw = stream.decompress(part, most + 1)
-    except zlib.error as error:
-        raise FormatError(f"damaged block: {error}") from error
-    if len(raw) > most or not stream.eof or stream.unused_data:
-        raise FormatError("damaged block: a part has another size than the header says")
-    return raw
-
-

@@ -15,7 +15,7 @@ from latentpress.errors import FormatError
 POINTS = 1 << 20  # of a chunk, about: planes are stacked up to it
 LARGEST = 1 << 21  # points of a plane that is not cut
 TILE = 1024
-BESIDE, MOST_PLANES = 3, 24
+BESIDE, MOST_PLANES = 3, 24  # planes that the network sees together; of a chunk, at most
 Where = tuple[slice, slice, slice]
 
 

@@ -11,36 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.codecs.grid_train import OCTAVES, SEED, freeze_network
-from latentpress.codecs.trainable import Losses, Trainable
-from latentpress.entropy.grid_network import GridConfig, GridNetwork
-from latentpress.errors import InputError
+from latentpress.codecs.grid_train import OCTAVES, SEED, GridModel, freeze_network
+from latentpress.codecs.trainable import Losses
 
 COARSEST, FINEST = 0.6, 4e-5  # steps of the lattice, in deviations of the plane
 LOSS_FLOOR = 0.05  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
 
 
-class LatticeModel(Trainable):
+class LatticeModel(GridModel):
     """The grid network with a loss that weighs ratios: a tenth saved at two bits a point is worth a tenth saved at twelve."""
 
     id: ClassVar[str] = "lattice"
     domain: ClassVar[str] = "field"
-    options: ClassVar[type[Any]] = GridConfig
     defaults: ClassVar[Mapping[str, Any]] = {"optimiser": "soap", "rate": 1.5e-3, "batch": 12, "crop": 128, "shrink": 1.0, "warmup": 100}
     targets: ClassVar[tuple[float, ...]] = (0, 33, 67, 100)
-
-    def __init__(self, network: GridNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    @classmethod
-    def from_options(cls, options: GridConfig, variant: str = "") -> LatticeModel:
-        """Trains through the integers that code. Raises InputError for variants."""
-        if variant:
-            raise InputError(f"{cls.id} has no variant {variant!r}; its sizes are settings: --set model.width=64")
-        network = GridNetwork(options)
-        network.set_through(True)
-        return cls(network)
 
     def forward(self, batch: Tensor) -> Losses:
         """batch [b, 3, n, n] of planes with mean 0 and deviation 1, n a multiple of 16; empty planes are 0."""
@@ -51,10 +35,6 @@ class LatticeModel(Trainable):
         loss = (rate / (rate.detach() + LOSS_FLOOR)).mean()
         cost = loss if loss.requires_grad else torch.log2(rate + LOSS_FLOOR).mean()  # the ratio itself is constant
         return Losses(main=cost, scalars={"bpp": rate.detach().mean()})
-
-    def reconstruct(self, batch: Tensor) -> Tensor:
-        """What was given: the integers come back as they were."""
-        return batch
 
     def freeze(self, directory: Path, samples: Sequence[Tensor], provenance: Mapping[str, Any]) -> None:
         """Tables are counted on the samples at steps that are the same every time."""

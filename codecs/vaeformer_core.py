@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from latentpress.codecs.image_walloc import load_network
 from latentpress.codecs.presets import Preset
+from latentpress.codecs.tiled import Span
 from latentpress.codecs.vaeformer_net import ALIGN, PATCH, PLANES, STRIDE, WINDOW, Analysis, FieldConfig, Synthesis
 from latentpress.entropy.frozen import integer_layers
 from latentpress.entropy.hyperprior import LEVEL_STEPS, FrozenHyperprior, Rows, hyper_analysis, interpolate
@@ -28,26 +29,11 @@ class Quantised:
     known: Tensor
 
 
-@dataclass(frozen=True)
-class Tile:
-    """In latent positions: rows y0:y1, columns x0:x1."""
-
-    position: tuple[int, int]
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.y1 - self.y0, self.x1 - self.x0
-
-
-def tiles(height: int, width: int, side: int) -> Iterator[Tile]:
+def tiles(height: int, width: int, side: int) -> Iterator[Span]:
     """Of a map of latents; side: of a tile, in latent positions."""
     for i, y in enumerate(range(0, height, side)):
         for j, x in enumerate(range(0, width, side)):
-            yield Tile((i, j), y, min(height, y + side), x, min(width, x + side))
+            yield Span((i, j), y, min(height, y + side), x, min(width, x + side))
 
 
 def reach(blocks: int) -> int:
@@ -165,7 +151,7 @@ def _load(module: nn.Module, weights: Mapping[str, NDArray[Any]], prefix: str) -
     module.eval().requires_grad_(False)
 
 
-def _grown(tile: Tile, around: int, h: int, w: int, ring: bool) -> tuple[Tensor, Tensor, tuple[slice, slice], bool]:
+def _grown(tile: Span, around: int, h: int, w: int, ring: bool) -> tuple[Tensor, Tensor, tuple[slice, slice], bool]:
     """Rows and columns of latents to work on, where the tile lies in them, and whether they are all columns of the map."""
     y0, y1 = max(0, tile.y0 - around), min(h, tile.y1 + around)
     x0, x1 = tile.x0 - around, tile.x1 + around

@@ -18,7 +18,7 @@ ALLOWED = {
     "datasets": set(),
     "entropy": set(),
     "codecs": {"entropy"},
-    "container": {"codecs", "entropy"},
+    "container": {"codecs"},
     "formats": {"codecs"},
     "presets": set(),
     "api": {"codecs", "container", "formats"},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.container import write_file
-from latentpress.errors import InputError, MissingExtraError
+from latentpress.errors import InputError
 from latentpress.eval.climate.coders import Coder
 from latentpress.eval.climate.measure import ratio
 from latentpress.eval.fields import Field
 from latentpress.eval.metrics.fields_points import exceedances, rmse
 from latentpress.eval.metrics.fields_structure import spectrum
+from latentpress.eval.report.page import plotly_script, safe_json
 
 Figures = Mapping[str, Any]
 MOST = 360  # rows or columns of a map that the page carries
@@ -51,9 +51,9 @@ def render(figures: Figures, field: Field, coders: Sequence[Coder], percent: flo
     return Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
         title=html.escape(f"Gridded fields: {field.name} at {percent:g} % of its deviation"),
         css=files("latentpress.eval.report").joinpath("page.css").read_text("utf-8"),
-        plotly=_plotly().replace("</script", "<\\/script"),
+        plotly=plotly_script().replace("</script", "<\\/script"),
         js=folder.joinpath("page.js").read_text("utf-8"),
-        data=_json(model(figures, field, coders, percent)),
+        data=safe_json(model(figures, field, coders, percent)),
     )
 
 
@@ -98,17 +98,3 @@ def _map(plane: NDArray[Any]) -> dict[str, Any]:
 
 def _positive(power: NDArray[np.float64]) -> list[float | None]:
     return [float(p) if p > 0 else None for p in power]
-
-
-def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingExtraError("plotly", "bench") from error
-    script: Any = get_plotlyjs()
-    return str(script)
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

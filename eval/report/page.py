@@ -23,9 +23,9 @@ def render(summary: Summary, pictures: Sequence[Picture], *, anchor: str) -> str
         title=html.escape(title),
         subtitle=html.escape(subtitle),
         css=_part("page.css"),
-        plotly=_plotly().replace("</script", "<\\/script"),
+        plotly=plotly_script().replace("</script", "<\\/script"),
         js=_part("page.js"),
-        data=_json(page_model(summary, pictures, anchor)),
+        data=safe_json(page_model(summary, pictures, anchor)),
         facts=fact_list(summary),
         notes=note_list(summary),
         errors=error_table(summary),
@@ -36,7 +36,7 @@ def _part(name: str) -> str:
     return files("latentpress.eval.report").joinpath(name).read_text("utf-8")
 
 
-def _plotly() -> str:
+def plotly_script() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
@@ -45,6 +45,6 @@ def _plotly() -> str:
     return str(script)
 
 
-def _json(value: Any) -> str:
+def safe_json(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -8,33 +8,28 @@ from typing import Any
 
 from latentpress.batch import Job, make_folder, plan
 from latentpress.errors import InputError
-
-SUFFIXES = frozenset((".nc", ".nc4", ".h5", ".cdf", ".zarr", ".grib", ".grb", ".grib2", ".grb2"))  # without loading fields/sources.py
+from latentpress.fields.sources import READABLE, is_dataset_path
 
 
 def are_datasets(inputs: list[str]) -> bool:
     """Whether all inputs are. Raises InputError for a mixture."""
-    found = [_is_dataset(text) or _holds_datasets(Path(text)) for text in inputs]
+    found = [is_dataset_path(text) or _holds_datasets(Path(text)) for text in inputs]
     if any(found) and not all(found):
         raise InputError("datasets and other files together: encode them with two commands")
     return bool(found) and all(found)
 
 
-def _is_dataset(text: str) -> bool:
-    return Path(text).suffix.lower() in SUFFIXES or any(os.path.isfile(os.path.join(text, mark)) for mark in ("zarr.json", ".zgroup"))
-
-
 def _holds_datasets(folder: Path) -> bool:
-    return os.path.isdir(folder) and any(f.suffix.lower() in SUFFIXES for f in folder.iterdir())
+    return os.path.isdir(folder) and any(f.suffix.lower() in READABLE for f in folder.iterdir())
 
 
 def jobs_of(inputs: list[str], output: str) -> list[Job]:
     """A Zarr store is one input, though it is a folder. Raises InputError for globs without files and two inputs with one output."""
-    stores = [text for text in inputs if os.path.isdir(text) and _is_dataset(text)]
+    stores = [text for text in inputs if os.path.isdir(text) and is_dataset_path(text)]
     others = [text for text in inputs if text not in stores]
     many = len(inputs) > 1 or len(stores) < sum(os.path.isdir(text) for text in inputs) or output.endswith("/") or os.path.isdir(output)
     jobs = [Job(Path(text), Path(output) / f"{Path(text).stem}.lpz" if many else Path(output)) for text in stores]
-    jobs += plan(others, f"{output}/" if many else output, suffixes=SUFFIXES, new_suffix=".lpz") if others else []
+    jobs += plan(others, f"{output}/" if many else output, suffixes=READABLE, new_suffix=".lpz") if others else []
     if len({job.target for job in jobs}) < len(jobs):
         raise InputError(f"two inputs would have one name in {output}: encode them into separate folders")
     return jobs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 
+from latentpress.codecs.varint import varint as plain_varint
 from latentpress.container.layout import TEXT_BYTES
-from latentpress.entropy.varint import varint as plain_varint
 from latentpress.errors import InputError
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentpress.codecs.inflate import inflated
 from latentpress.errors import FormatError, InputError
 
 KINDS = "biufcSMm"  # of numpy; texts ("U", and objects that are all str) go as JSON
@@ -51,23 +52,12 @@ def exact_array(payload: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[A
     """Inverse of `exact_bytes`. Raises FormatError."""
     kind, count = known_dtype(dtype), math.prod(shape)
     if dtype == TEXT:
-        return _texts(_inflated(payload, 2 + count * (3 + TEXT_BYTES)), count).reshape(shape)
-    raw = _inflated(payload, count * kind.itemsize)
+        return _texts(inflated(payload, 2 + count * (3 + TEXT_BYTES), "stream"), count).reshape(shape)
+    raw = inflated(payload, count * kind.itemsize, "stream")
     if len(raw) != count * kind.itemsize:
         raise FormatError(f"damaged stream: {count * kind.itemsize} bytes of samples expected")
     planes = np.frombuffer(raw, np.uint8).reshape(kind.itemsize, count)
     return np.ascontiguousarray(planes.T).reshape(-1).view(kind)[:count].astype(kind.newbyteorder("="), copy=False).reshape(shape)
-
-
-def _inflated(payload: bytes, most: int) -> bytes:
-    stream = zlib.decompressobj()
-    try:
-        raw = stream.decompress(payload, most + 1)
-    except zlib.error as error:
-        raise FormatError(f"damaged stream: {error}") from error
-    if len(raw) > most or not stream.eof or stream.unused_data:
-        raise FormatError(f"damaged stream: at most {most} bytes of samples expected")
-    return raw
 
 
 def _texts(raw: bytes, count: int) -> NDArray[Any]:
