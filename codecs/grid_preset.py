@@ -27,6 +27,11 @@ class GridPriors:
         self.config, self.tables = GridConfig(**preset.description["config"]), Tables.from_state(dict(preset.weights), "tables")
         self._made: dict[int, GridPrior] = {}
 
+    @property
+    def closable(self) -> bool:
+        """Whether steps can be counted from predictions (GridPrior.approximate)."""
+        return self.config.modes > 1
+
     def prior(self, peak: int) -> GridPrior:
         """For integers of magnitudes up to `peak`."""
         if peak not in self._made:

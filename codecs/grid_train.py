@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,8 @@ from latentpress.codecs.grid_rgb import GridRGB
 from latentpress.codecs.presets import write_preset
 from latentpress.codecs.trainable import Losses, Trainable
 from latentpress.entropy.frozen import integer_state
-from latentpress.entropy.grid import GridPrior
+from latentpress.entropy.grid import GridPrior, Push
+from latentpress.entropy.grid_closed import Targets
 from latentpress.entropy.grid_network import GROUPS, GridConfig, GridNetwork
 from latentpress.entropy.grid_tables import mixture_tables
 from latentpress.entropy.sharpen import sharpened
@@ -27,6 +28,7 @@ from latentpress.errors import InputError
 OCTAVES = 4  # that a training crop has
 STRENGTH = 4000  # observations that the mixtures weigh when tables are counted
 SEED = 1
+ROOM = 1 << 5  # beyond the largest sample: half a step counted from a prediction, and its rounding
 
 
 class GridModel(Trainable):
@@ -67,7 +69,7 @@ class GridModel(Trainable):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             planes = [_whole(s) for s in samples]
-        freeze_network(self.network.cpu(), directory, planes, provenance)
+        freeze_network(self.network.cpu(), directory, planes, [], provenance)
 
 
 def training_planes(batch: Tensor) -> Tensor:
@@ -91,22 +93,31 @@ def _whole(sample: Tensor) -> NDArray[np.int32]:
 
 
 def freeze_network(
-    network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], provenance: Mapping[str, Any], codec: str = GridRGB.id
-) -> None:
-    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` (of training data)."""
+    network: GridNetwork, directory: Path, planes: Sequence[NDArray[np.int32]], targets: Sequence[NDArray[np.float64]],
+    provenance: Mapping[str, Any], codec: str = GridRGB.id,
+) -> None:  # fmt: skip
+    """Write a preset: integers of the network, and tables sharpened by what occurs in `planes` and `targets` (of training data; of targets
+    what steps counted from predictions make of them)."""
     mix = np.concatenate([torch.softmax(_group(network, g).mix.detach().double(), 1).numpy() for g in GROUPS])
     widths = np.concatenate([torch.exp(_group(network, g).relative.detach().double()).numpy() for g in GROUPS])
-    frozen, tables = network.freeze(), mixture_tables(mix, widths)
+    frozen, tables = network.freeze(), mixture_tables(mix, widths, closed=network.config.modes > 1)
     weights = integer_state(frozen, "network")
     weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
-    if planes:
-        peak = max(network.config.peak, *(int(np.abs(p).max(initial=0)) for p in planes))
+    if planes or targets:
+        peak = max(network.config.peak, *(int(np.abs(p).max(initial=0)) + ROOM for p in (*planes, *targets)))
         prior = GridPrior(frozen_network(network.config, weights, peak), tables)
-        tables = sharpened(tables, (push for p in planes for push in prior.symbols(p)), STRENGTH)
+        tables = sharpened(tables, _pushes(prior, planes, targets), STRENGTH)
     weights |= tables.state("tables")
     about = {"licence": provenance.get("licence", "not stated"), "paper": "hierarchical integer grid, our own"}
     config = dataclasses.asdict(network.config)
     write_preset(directory, {"codec": codec, "config": config, "about": about, "provenance": dict(provenance)}, weights)
+
+
+def _pushes(prior: GridPrior, planes: Sequence[NDArray[np.int32]], targets: Sequence[NDArray[np.float64]]) -> Iterator[Push]:
+    for p in planes:
+        yield from prior.symbols(p)
+    for t in targets:
+        yield from prior.approximated(Targets(t))[0]
 
 
 def _group(network: GridNetwork, name: str) -> Any:

@@ -1,6 +1,7 @@
 """lattice: gridded fields with a bound that always holds, or lossless: integers in, integers out, by the hierarchical integer grid.
 
     planes --lattice_map--> integers --(differences in time)--> GridPrior, three planes at a time --lattice_block--> chunk
+    planes --lattice_closed--> real targets --(the same)--> GridPrior, which counts steps from its predictions, ...
 
 float32, float64 and integers of up to 32 bits, any number of dimensions; the last two are the grid, those before are stacked. Missing values,
 fill values, infinities and -0.0 come back bit for bit. What a map cannot hold within the bound is kept exactly, so the bound holds everywhere,
@@ -21,13 +22,16 @@ from latentpress.codecs import lattice_block as block
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.grid_preset import GridPriors
 from latentpress.codecs.lattice_chunks import BESIDE, Chunks
-from latentpress.codecs.lattice_planes import Planes, bounds_of, prepare, restore
+from latentpress.codecs.lattice_planes import Bounds, Planes, bounds_of, prepare, restore
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.varint import read_varint, varint
+from latentpress.entropy.grid_closed import Targets
+from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import BoundError, FormatError, UnsupportedError
 
 NARROW, WIDE = 65535, (1 << 24) - 1  # magnitudes of the integers: most planes, and all that a map makes
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32")
+BOTH_WAYS = 4  # effort from which on a chunk is coded in both ways, and the smaller one kept
 FULL_CHECK = 2  # effort from which on a file is decoded again as it was written
 
 
@@ -71,9 +75,8 @@ class Lattice(Codec):
         stack = data.reshape(chunks.stack)
         made = []
         for position, where in chunks.all():
-            planes = prepare(stack[where], bounds.at(where), target.max_rel_error)
-            payload = self._payload(planes)
-            if not planes.holds(self._checked(planes, payload, effort)):
+            payload = self._smallest(stack[where], bounds.at(where), target.max_rel_error, effort)
+            if payload is None:
                 raise BoundError(f"{self.name}: the bound does not hold in chunk {position}; this is a defect of the codec, nothing was written")
             made.append(Chunk(payload=payload, position=position))
         return Encoded(
@@ -81,23 +84,59 @@ class Lattice(Codec):
             parameters=chunks.parameters, chunks=tuple(made),
         )  # fmt: skip
 
+    def _smallest(self, x: NDArray[Any], bounds: Bounds, relative: float | None, effort: int) -> bytes | None:
+        """The payload of a chunk, of those ways of coding that are tried and hold; None if none does."""
+        closable = self.priors.closable
+        first = prepare(x, bounds, relative, closed=None if closable else False)
+        ways = [first]
+        if closable and effort >= BOTH_WAYS:
+            ways.append(prepare(x, bounds, relative, closed=first.targets is None))
+        held = [payload for payload in (self._held(planes, effort) for planes in ways) if payload is not None]
+        if not held and first.targets is not None:  # integers at fixed places are there for what steps from predictions do not hold
+            held = [p for p in [self._held(prepare(x, bounds, relative, closed=False), effort)] if p is not None]
+        return min(held, key=len, default=None)
+
+    def _held(self, planes: Planes, effort: int) -> bytes | None:
+        """The payload, if the bound holds."""
+        coded, payload = self._coded(planes)
+        return payload if coded.holds(self._checked(coded, payload, effort)) else None
+
     def _checked(self, planes: Planes, payload: bytes, effort: int) -> NDArray[Any]:
         if effort >= FULL_CHECK:
             return self._values(payload, planes.source.shape, str(planes.source.dtype))
-        return restore(self._head(planes), np.where(planes.known, planes.integers, 0).astype(np.int32), str(planes.source.dtype))
+        return restore(planes.head, np.where(planes.known, planes.integers, 0).astype(np.int32), str(planes.source.dtype))
 
-    def _head(self, planes: Planes) -> block.Block:
-        return block.Block(planes.maps, planes.deltas, planes.known, planes.apart, planes.shifts, planes.tails, b"")
+    def _coded(self, planes: Planes) -> tuple[Planes, bytes]:
+        """(the planes with the integers that decoding gives, payload)."""
+        if planes.targets is None:
+            return planes, block.pack(planes.head) + self._streams(planes.integers, planes.head)
+        integers, before = np.zeros(planes.known.shape, np.int32), None
+        out = []
+        for n in range(0, len(planes.targets), BESIDE):
+            part = slice(n, n + BESIDE)
+            targets = Targets(planes.targets[part], planes.deltas[part], planes.known[part], before)
+            stream, integers[part] = self._stream(targets, planes.shifts)
+            out.append(stream)
+            before = targets.decoded[-1]
+        return dataclasses.replace(planes, integers=integers), block.pack(planes.head) + b"".join(out)
 
-    def _payload(self, planes: Planes) -> bytes:
-        return block.pack(self._head(planes)) + self._streams(planes.integers, planes.known, planes.shifts)
+    def _stream(self, targets: Targets, shifts: NDArray[np.int32] | None) -> tuple[bytes, NDArray[np.int32]]:
+        """Steps counted to targets: (stream with its length, integers that decoding gives)."""
+        steps = None if shifts is None else shifts + np.int32(COARSE)
+        top = COARSE if steps is None else int(steps.max(initial=0))
+        wide = targets.reach + (1 << top) > NARROW
+        stream, integers = self.priors.prior(WIDE if wide else NARROW).approximate(targets, steps)
+        return varint(len(stream) << 1 | wide) + stream, integers
 
-    def _streams(self, integers: NDArray[np.int32], known: NDArray[np.bool_], shifts: NDArray[np.int32] | None) -> bytes:
+    def _streams(self, integers: NDArray[np.int32], head: block.Block) -> bytes:
         out = []
         for n in range(0, len(integers), BESIDE):
-            part, mask = integers[n : n + BESIDE], known[n : n + BESIDE]
+            part, mask = integers[n : n + BESIDE], head.known[n : n + BESIDE]
+            if head.closed:
+                out.append(self._stream(Targets(np.where(mask, part, 0).astype(np.float64), known=mask), head.shifts)[0])
+                continue
             wide = bool(np.abs(part).max(initial=0) > NARROW)
-            stream = self.priors.prior(WIDE if wide else NARROW).encode(part, **_given(mask, shifts))
+            stream = self.priors.prior(WIDE if wide else NARROW).encode(part, **_given(mask, head))
             out.append(varint(len(stream) << 1 | wide) + stream)
         return b"".join(out)
 
@@ -144,7 +183,7 @@ class Lattice(Codec):
             stream, mask = found.stream[cursor : cursor + (size >> 1)], found.known[n : n + BESIDE]
             prior = self.priors.prior(WIDE if size & 1 else NARROW)
             planes = (len(mask), shape[1], shape[2])
-            yield n, prior.decode(stream, planes, **_given(mask, found.shifts))
+            yield n, prior.decode(stream, planes, **_given(mask, found), closed=found.closed)
             cursor += size >> 1
         if cursor != len(found.stream):
             raise FormatError("damaged block: bytes are left over")
@@ -158,7 +197,7 @@ class Lattice(Codec):
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         made = []
         for (chunk, integers, found), flat in zip(self._opened(encoded), symbols, strict=True):
-            streams = self._streams(flat.reshape(integers.shape), found.known, found.shifts)
+            streams = self._streams(flat.reshape(integers.shape), found)
             made.append(dataclasses.replace(chunk, payload=block.pack(dataclasses.replace(found, stream=b"")) + streams))
         return dataclasses.replace(encoded, chunks=tuple(made))
 
@@ -185,6 +224,7 @@ class Lattice(Codec):
         return Chunks.of(encoded.shape, encoded.parameters)
 
 
-def _given(mask: NDArray[np.bool_], shifts: NDArray[np.int32] | None) -> dict[str, Any]:
+def _given(mask: NDArray[np.bool_], head: block.Block) -> dict[str, Any]:
     """Arguments of the prior where there is something to say."""
+    shifts = None if head.shifts is None else head.shifts + np.int32(COARSE if head.closed else 0)
     return ({} if mask.all() else {"known": mask}) | ({} if shifts is None else {"shifts": shifts})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from latentpress.codecs.inflate import inflated
 from latentpress.codecs.lattice_map import FLOATING, KINDS, MANTISSA, WHOLE, Map, Values, from_ordered, ordered
 from latentpress.codecs.varint import read_signed, read_varint, signed_varint, varint
+from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import FormatError
 
 CELL = 8  # side of a cell of the map of shifts
 MAX_SHIFT = 30
 _PLANE = struct.Struct("<Bdd")
+KIND, DELTA, AGAIN, CLOSED = 3, 4, 8, 16  # of a plane's first byte: kind of its map, a difference, the map before again, steps from predictions
 
 
 @dataclass(frozen=True)
 class Block:
     """maps: one a plane; deltas [n]: plane n is coded as its difference from the plane before; known [n, h, w]: False at points apart;
-    apart: their values, in scan order; shifts [h, w] or None; tails: last bits, packed; stream: of the grid prior."""
+    apart: their values, in scan order; shifts [h, w] or None; tails: last bits, packed; stream: of the grid prior; closed: it counts steps
+    from its predictions."""
 
     maps: tuple[Map, ...]
     deltas: tuple[bool, ...]
@@ -37,10 +40,12 @@ class Block:
     shifts: NDArray[np.int32] | None
     tails: bytes
     stream: bytes
+    closed: bool = False
 
 
 def pack(block: Block) -> bytes:
-    parts = [_packed_maps(block.maps, block.deltas), _packed_shifts(block.shifts), *_packed_apart(block.known, block.apart), _deflated(block.tails)]
+    maps, shifts = _packed_maps(block.maps, block.deltas, block.closed), _packed_shifts(block.shifts)
+    parts = [maps, shifts, *_packed_apart(block.known, block.apart), _deflated(block.tails)]
     return b"".join(varint(len(p)) + p for p in parts) + block.stream
 
 
@@ -53,49 +58,89 @@ def unpack(payload: bytes, shape: tuple[int, int, int], dtype: str) -> Block:
             raise FormatError("damaged block: a part reaches beyond its end")
         parts.append(payload[cursor : cursor + size])
         cursor += size
-    maps, deltas = _unpacked_maps(parts[0], shape[0], dtype)
+    maps, deltas, closed = _unpacked_maps(parts[0], shape[0], dtype)
     known, apart = _unpacked_apart(parts[2], parts[3], shape, dtype)
     tails = inflated(parts[4], 8 * known.size + 8, "block") if parts[4] else b""
-    return Block(maps, deltas, known, apart, _unpacked_shifts(parts[1], shape), tails, payload[cursor:])
+    shifts = _unpacked_shifts(parts[1], shape)
+    if closed and shifts is not None and shifts.max(initial=0) > MAX_SHIFT - COARSE:
+        raise FormatError("damaged block: a step is out of range")
+    return Block(maps, deltas, known, apart, shifts, tails, payload[cursor:], closed)
 
 
 # ---- maps
 
 
-def _packed_maps(maps: Sequence[Map], deltas: Sequence[bool]) -> bytes:
-    out = []
+def _packed_maps(maps: Sequence[Map], deltas: Sequence[bool], closed: bool) -> bytes:
+    out, before = [], None
     for m, delta in zip(maps, deltas, strict=True):
-        amends = _deflated(m.amended.astype("<i4").tobytes() + m.by.astype("<i4").tobytes())
-        head = _PLANE.pack(m.kind | (4 if delta else 0), m.reference, m.step)
-        out.append(head + varint(m.multiple) + signed_varint(m.origin) + varint(len(amends)) + amends)
+        kind = m.kind | DELTA * delta | CLOSED * closed
+        if before is not None and _alike(m, before):
+            out.append(bytes([kind | AGAIN]) + signed_varint(m.origin - before.origin))
+        else:
+            amends = _deflated(m.amended.astype("<i4").tobytes() + m.by.astype("<i4").tobytes())
+            out.append(_PLANE.pack(kind, m.reference, m.step) + varint(m.multiple) + signed_varint(m.origin) + varint(len(amends)) + amends)
+        before = m
     return b"".join(out)
 
 
-def _unpacked_maps(part: bytes, planes: int, dtype: str) -> tuple[tuple[Map, ...], tuple[bool, ...]]:
-    maps, deltas, cursor = [], [], 0
+def _alike(one: Map, other: Map) -> bool:
+    """Whether they are the same but for their origins."""
+    same = (one.kind, one.reference, one.step, one.multiple) == (other.kind, other.reference, other.step, other.multiple)
+    return same and not len(one.amended) and not len(other.amended)
+
+
+def _unpacked_maps(part: bytes, planes: int, dtype: str) -> tuple[tuple[Map, ...], tuple[bool, ...], bool]:
+    maps: list[Map] = []
+    deltas: list[bool] = []
+    cursor, flags = 0, 0
     for n in range(planes):
-        if cursor + _PLANE.size > len(part):
+        if cursor >= len(part):
             raise FormatError("damaged block: a plane is missing")
-        kind, reference, step = _PLANE.unpack_from(part, cursor)
-        multiple, cursor = read_varint(part, cursor + _PLANE.size)
-        origin, cursor = read_signed(part, cursor)
-        size, cursor = read_varint(part, cursor)
-        amends = inflated(part[cursor : cursor + size], 1 << 26, "block") if size else b""
-        cursor += size
-        whole = np.dtype(dtype).kind in "iu"
-        if kind >= 8 or not np.isfinite([reference, step]).all() or not 1 <= multiple < 1 << 53 or abs(origin) > 1 << 55 or len(amends) % 8:
-            raise FormatError("damaged block: a plane's map is out of range")
-        fits = (KINDS[kind & 3] == "whole") == whole and not (n == 0 and kind & 4) and (not whole or abs(reference) <= 1 << 32)
-        if not fits or (kind & 3 in (WHOLE, FLOATING) and np.frexp(step)[0] != 0.5) or (whole and not 1 <= step <= 1 << 32):
-            raise FormatError("damaged block: a plane's map does not fit its dtype")
-        both = np.frombuffer(amends, "<i4").astype(np.int64).reshape(2, -1)
-        if (np.diff(both[0]) <= 0).any() or (whole and both.size):
-            raise FormatError("damaged block: amended values out of order")
-        maps.append(Map(kind=kind & 3, reference=reference, step=step, multiple=multiple, origin=origin, amended=both[0], by=both[1]))
-        deltas.append(bool(kind & 4))
+        before, flags = flags, part[cursor]
+        if flags & AGAIN and n and not flags & ~(KIND | DELTA | CLOSED | AGAIN):
+            beside, cursor = read_signed(part, cursor + 1)
+            maps.append(_checked(flags, replace(maps[-1], origin=maps[-1].origin + beside), dtype, n))
+        else:
+            m, cursor = _unpacked_map(part, cursor)
+            maps.append(_checked(flags, m, dtype, n))
+        if n and (flags ^ before) & CLOSED:
+            raise FormatError("damaged block: planes of both ways of coding")
+        deltas.append(bool(flags & DELTA))
     if cursor != len(part):
         raise FormatError("damaged block: more maps than planes")
-    return tuple(maps), tuple(deltas)
+    closed = bool(flags & CLOSED)
+    if closed and any(m.kind == FLOATING or len(m.amended) for m in maps):
+        raise FormatError("damaged block: a plane's map does not fit its way of coding")
+    return tuple(maps), tuple(deltas), closed
+
+
+def _unpacked_map(part: bytes, cursor: int) -> tuple[Map, int]:
+    if cursor + _PLANE.size > len(part):
+        raise FormatError("damaged block: a plane is missing")
+    flags, reference, step = _PLANE.unpack_from(part, cursor)
+    multiple, cursor = read_varint(part, cursor + _PLANE.size)
+    origin, cursor = read_signed(part, cursor)
+    size, cursor = read_varint(part, cursor)
+    amends = inflated(part[cursor : cursor + size], 1 << 26, "block") if size else b""
+    if flags & ~(KIND | DELTA | CLOSED) or not np.isfinite([reference, step]).all() or not 1 <= multiple < 1 << 53 or len(amends) % 8:
+        raise FormatError("damaged block: a plane's map is out of range")
+    both = np.frombuffer(amends, "<i4").astype(np.int64).reshape(2, -1)
+    if (np.diff(both[0]) <= 0).any():
+        raise FormatError("damaged block: amended values out of order")
+    m = Map(kind=flags & KIND, reference=reference, step=step, multiple=multiple, origin=origin, amended=both[0], by=both[1])
+    return m, cursor + size
+
+
+def _checked(flags: int, m: Map, dtype: str, n: int) -> Map:
+    whole = np.dtype(dtype).kind in "iu"
+    if abs(m.origin) > 1 << 55 or flags & KIND != m.kind:
+        raise FormatError("damaged block: a plane's map is out of range")
+    fits = (KINDS[m.kind] == "whole") == whole and not (n == 0 and flags & DELTA) and (not whole or abs(m.reference) <= 1 << 32)
+    if not fits or (m.kind in (WHOLE, FLOATING) and np.frexp(m.step)[0] != 0.5) or (whole and not 1 <= m.step <= 1 << 32):
+        raise FormatError("damaged block: a plane's map does not fit its dtype")
+    if whole and len(m.amended):
+        raise FormatError("damaged block: amended values of whole numbers")
+    return m
 
 
 # ---- shifts, cell by cell

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from latentpress.codecs.base import Target
 from latentpress.codecs.lattice_block import CELL, MAX_SHIFT, Block, has_tails, join_tails, pack_bits, split_tails, spread, tail_bits, unpack_bits
 from latentpress.codecs.lattice_chunks import stacked
+from latentpress.codecs.lattice_closed import closed_maps, rounded, targets_of
 from latentpress.codecs.lattice_map import LINEAR, REACH, Map, Values, bounded_map, lossless_map, relative_map
+from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import FormatError, InputError
 
+CLOSED_BITS = 4.5  # bits a point, about, up to which steps are counted from predictions; beyond, integers at fixed places cost the same
+MAX_CLOSED_SHIFT = MAX_SHIFT - COARSE
 GAIN = 0.3  # bits a point that differences in time must seem to save before they are taken
-COARSE, DECADES = 0.4, 3.6  # quality: a bound of so many deviations of the data at 0, and so many decades less at 100
+LOOSEST, DECADES = 0.4, 3.6  # quality: a bound of so many deviations of the data at 0, and so many decades less at 100
 Integers = NDArray[np.int32]
 
 
@@ -47,7 +51,7 @@ def bounds_of(data: NDArray[Any], target: Target, fill: Any) -> Bounds:
 
 def bound_of_quality(quality: float, deviation: float) -> float:
     """quality 0 to 100 -> a bound, continuous and falling."""
-    return COARSE * deviation * 10.0 ** (-DECADES * quality / 100) if math.isfinite(deviation) else 0.0
+    return LOOSEST * deviation * 10.0 ** (-DECADES * quality / 100) if math.isfinite(deviation) else 0.0
 
 
 def finite(x: NDArray[Any], fill: Any) -> NDArray[np.bool_]:
@@ -57,7 +61,8 @@ def finite(x: NDArray[Any], fill: Any) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Planes:
-    """What `prepare` makes: see lattice_block.Block; integers [n, h, w]; source and bound to check against."""
+    """What `prepare` makes: see lattice_block.Block; integers [n, h, w], or targets float64 [n, h, w] that steps are counted to (integers are then
+    what coding made of them); source and bound to check against."""
 
     maps: tuple[Map, ...]
     deltas: tuple[bool, ...]
@@ -69,6 +74,11 @@ class Planes:
     source: Values
     error: NDArray[np.float64] | float
     relative: float | None
+    targets: NDArray[np.float64] | None = None
+
+    @property
+    def head(self) -> Block:
+        return Block(self.maps, self.deltas, self.known, self.apart, self.shifts, self.tails, b"", self.targets is not None)
 
     def holds(self, back: Values) -> bool:
         """Points apart bit for bit, all others within the bound."""
@@ -87,11 +97,15 @@ def within(x: Values, back: Values, error: NDArray[np.float64] | float, relative
     return close | (back.view(whole) == x.view(whole))
 
 
-def prepare(x: Values, bounds: Bounds, relative: float | None) -> Planes:
-    """x [n, h, w] of one dtype."""
+def prepare(x: Values, bounds: Bounds, relative: float | None, *, closed: bool | None = None) -> Planes:
+    """x [n, h, w] of one dtype. closed: whether steps are counted from predictions where they can be; None: where it seems to pay."""
     x = np.ascontiguousarray(x)
     dtype, known = str(x.dtype), finite(x, bounds.fill)
     shifts, finest = _shifts(x, known, bounds)
+    if closed is not False and (finest > 0 or relative is not None):
+        found = _closed(x, known, shifts, finest, bounds, relative)
+        if found is not None and (closed or _bits(found) < CLOSED_BITS):
+            return found
     maps = _maps(x, known, finest, relative, shifted=shifts is not None)
     q = np.zeros(x.shape, np.int64)
     back = np.zeros_like(x)
@@ -112,6 +126,31 @@ def prepare(x: Values, bounds: Bounds, relative: float | None) -> Planes:
         if deltas[n]:
             coded[n] = coded[n] - coded[n - 1]
     return Planes(maps, deltas, known, x[~known], shifts, packed, coded.astype(np.int32), x, bounds.error, relative)
+
+
+def _closed(
+    x: Values, known: NDArray[np.bool_], shifts: Integers | None, finest: float, bounds: Bounds, relative: float | None
+) -> Planes | None:
+    """The planes with targets, where there can be any: no point whose bound is 0, and none so far off that they do not fit."""
+    if shifts is not None and (shifts.max() > MAX_CLOSED_SHIFT or not (np.where(known, bounds.error, 1.0) >= finest).all()):
+        return None
+    maps = closed_maps(x, known, finest, relative, shifted=shifts is not None)
+    targets = None if maps is None else targets_of(x, known, maps)
+    if maps is None or targets is None:
+        return None
+    deltas = _deltas(rounded(targets, shifts), known, maps)
+    if any(deltas) and np.abs(targets).max() > REACH:
+        deltas = (False,) * len(maps)
+    nothing = np.zeros(0, np.int32)
+    return Planes(maps, deltas, known, x[~known], shifts, b"", nothing, x, bounds.error, relative, targets)
+
+
+def _bits(planes: Planes) -> float:
+    """Bits a point, about, of planes with targets."""
+    if planes.targets is None:
+        return math.inf
+    q = rounded(planes.targets, planes.shifts)
+    return float(np.mean([_roughness(q[n] - q[n - 1] if planes.deltas[n] else q[n]) for n in range(len(q))]))
 
 
 def _packed_tails(tails: list[tuple[int, Any, Any]], before: NDArray[np.bool_], known: NDArray[np.bool_]) -> bytes:

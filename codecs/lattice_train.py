@@ -13,9 +13,12 @@ from torch import Tensor
 
 from latentpress.codecs.grid_train import OCTAVES, SEED, GridModel, freeze_network
 from latentpress.codecs.trainable import Losses
+from latentpress.entropy.grid_network import COARSE
 
-COARSEST, FINEST = 0.6, 4e-5  # steps of the lattice, in deviations of the plane
-LOSS_FLOOR = 0.05  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
+OPEN, CLOSED = (0.3, 4e-5), (1.0, 3e-3)  # steps of the lattice, in deviations of the plane: nearest integers, and counted from predictions
+CLOSED_SHARE = 0.6  # of the batches
+CLOSED_DRAWS = 2  # steps at which each sample is counted
+LOSS_FLOOR = 0.01  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
 
 
 class LatticeModel(GridModel):
@@ -29,8 +32,10 @@ class LatticeModel(GridModel):
     def forward(self, batch: Tensor) -> Losses:
         """batch [b, 3, n, n] of planes with mean 0 and deviation 1, n a multiple of 16; empty planes are 0."""
         present = (batch.abs().amax((2, 3)) > 0).float()
-        planes, _ = on_lattice(batch)
-        bits = torch.stack(self.network(planes, octaves=OCTAVES, present=present)).sum(0)
+        closed = self.network.config.modes > 1 and float(torch.rand(())) < CLOSED_SHARE
+        coarse = COARSE if closed else 0
+        planes = on_lattice(batch, CLOSED, COARSE) if coarse else torch.floor(on_lattice(batch, OPEN))
+        bits = torch.stack(self.network(planes, octaves=OCTAVES, present=present, coarse=coarse)).sum(0)
         rate = bits / (present.sum(1).clamp_min(1) * batch.shape[2] * batch.shape[3])
         loss = (rate / (rate.detach() + LOSS_FLOOR)).mean()
         cost = loss if loss.requires_grad else torch.log2(rate + LOSS_FLOOR).mean()  # the ratio itself is constant
@@ -41,15 +46,19 @@ class LatticeModel(GridModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             planes: list[NDArray[np.int32]] = []
+            targets: list[NDArray[np.float64]] = []
             for sample in samples:
                 count = int((sample.abs().amax((1, 2)) > 0).sum())
-                planes.append(on_lattice(sample[None].float())[0][0, :count].numpy().astype(np.int32))
-        freeze_network(self.network.cpu(), directory, planes, provenance, codec=self.id)
+                there = sample[None, :count].float()
+                planes.append(torch.floor(on_lattice(there, OPEN))[0].numpy().astype(np.int32))
+                if self.network.config.modes > 1:
+                    targets.extend(on_lattice(there, CLOSED, COARSE)[0].numpy().astype(np.float64) for _ in range(CLOSED_DRAWS))
+        freeze_network(self.network.cpu(), directory, planes, targets, provenance, codec=self.id)
 
 
-def on_lattice(batch: Tensor) -> tuple[Tensor, Tensor]:
-    """(integers [b, 3, h, w], step [b, 1, 1, 1]): rounded at a step drawn evenly in its logarithm, the same for the planes of a triple."""
+def on_lattice(batch: Tensor, between: tuple[float, float], coarse: int = 0) -> Tensor:
+    """Real numbers [b, 3, h, w] in units of 2**-coarse of a step that is drawn evenly in its logarithm, the same for the planes of a triple."""
     drawn = torch.rand(len(batch), 1, 1, 1, device=batch.device)
-    step = COARSEST * (FINEST / COARSEST) ** drawn
+    step = between[0] * (between[1] / between[0]) ** drawn
     offset = torch.rand(len(batch), 1, 1, 1, device=batch.device)
-    return torch.floor(batch / step + offset), step
+    return (batch / step + offset) * 2.0**coarse

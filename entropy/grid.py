@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,74 +18,51 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentpress.entropy.grid_base import BaseGrid, Sides, octaves_of
+from latentpress.entropy.grid_closed import Targets, steps_from
 from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips, strips
 from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, REACH, GridNetwork
-from latentpress.entropy.grid_tables import MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose
+from latentpress.entropy.grid_tables import CLOSED_ROWS, MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose, choose_closed, rows_of
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
 
 Planes = NDArray[np.int32]
 Push = tuple[NDArray[np.int32], NDArray[np.int32]]
-BASE_SIDE = 8  # octaves go on until both sides of the coarsest grid are at most this
+BASE_BITS = 7  # of the name of a row
 CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
 STRIP = 8192  # positions of a group that the network evaluates at once, about: few enough for the cache, many enough for a call to be worth it
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One channel of one group: shape (its index among tables), where its points are in the planes, which of them are coded (flat indices;
-    None: all), their shifts (None: 0), and what to code these with (flat)."""
+    """One channel of one group: where its points are in the planes, which of them are coded (flat indices; None: all), their shifts (None: 0),
+    what to code these with (flat, rows among all tables), and the rounded predictions that steps are counted from (None: from zero)."""
 
-    shape: int
     channel: int
     points: tuple[slice, slice]
     coded: NDArray[np.intp] | None
     shifts: NDArray[np.int32] | None
     chosen: Chosen
-
-
-@dataclass(frozen=True)
-class Sides:
-    """What encoder and decoder both know of the samples: which exist, and how often each can be halved. None: all, and never."""
-
-    known: NDArray[np.bool_] | None
-    shifts: NDArray[np.int32] | None
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], known: NDArray[np.bool_] | None, shifts: NDArray[np.int32] | None) -> Sides:
-        """Raises ValueError for shapes that are not those of the planes, and for shifts outside 0 to 30."""
-        if known is not None and (known.shape != shape or known.dtype != np.bool_):
-            raise ValueError(f"known: {known.dtype}{known.shape}, bool{shape} expected")
-        if shifts is not None and (shifts.shape not in (shape, shape[1:]) or shifts.dtype != np.int32):
-            raise ValueError(f"shifts: {shifts.dtype}{shifts.shape}, int32{shape} or int32{shape[1:]} expected")
-        if shifts is not None and shifts.size and not 0 <= shifts.min() <= shifts.max() <= 30:
-            raise ValueError(f"shifts reach from {shifts.min()} to {shifts.max()}, 0 to 30 expected")
-        return cls(known, None if shifts is None else np.broadcast_to(shifts, shape))
-
-    def at(self, channel: int, points: tuple[slice, slice]) -> tuple[NDArray[np.intp] | None, NDArray[np.int32] | None]:
-        """(flat indices of what is coded, flat shifts of all points)."""
-        coded = None if self.known is None else np.flatnonzero(self.known[channel][points])
-        return coded, None if self.shifts is None else self.shifts[channel][points].ravel()
-
-
-def octaves_of(size: tuple[int, int]) -> int:
-    """Octaves until both sides are at most BASE_SIDE."""
-    return max(0, int(np.ceil(np.log2(max(size) / BASE_SIDE)))) if max(size) > BASE_SIDE else 0
+    origin: NDArray[np.int32] | None = None
 
 
 class GridPrior:
     """Frozen network and tables. channels coded may be fewer than the network's three: the others are zero and cost nothing.
 
     known bool [c, h, w]: False where a sample is missing on both sides; nothing is coded there, and what is predicted stands for it.
-    shifts int32 [h, w] or [c, h, w], 0 to 30: where it is j, the sample is a multiple of 2**j, and its quotient is coded.
+    shifts int32 [h, w] or [c, h, w], 0 to 30: where it is j, the sample is a multiple of 2**j, and its quotient is coded. Of `approximate` (and
+    decoding with closed=True): where it is j, steps of 2**j are counted from predictions; COARSE everywhere if left out.
     A call holds about 210 bytes a point of h x w (three channels, 48 features; 120 for one channel), its planes and symbols aside.
     """
 
     def __init__(self, network: GridNetwork, tables: Tables) -> None:
-        if tables.rows != len(GROUPS) * CHANNELS * PER_SHAPE + MAX_LOW:
-            raise ValueError(f"{tables.rows} rows, {len(GROUPS) * CHANNELS * PER_SHAPE + MAX_LOW} expected")
+        shapes = len(GROUPS) * CHANNELS
+        self.closable = network.config.modes > 1
+        if tables.rows != rows_of(shapes, self.closable):
+            raise ValueError(f"{tables.rows} rows, {rows_of(shapes, self.closable)} expected")
         self.network, self.tables, self.peak = network, tables, network.config.peak
-        self.flat_rows = len(GROUPS) * CHANNELS * PER_SHAPE
+        self.flat_rows = shapes * PER_SHAPE
+        self.closed_rows = self.flat_rows + MAX_LOW
         self.max_low = WIDE_LOW if network.config.wide else MAX_LOW
         self._groups: dict[int, dict[str, FrozenGroup]] = {}
         self.carrier = torch.float64 if network.config.wide else torch.float32
@@ -108,31 +84,71 @@ class GridPrior:
             raise ValueError("a sample is not a multiple of 2**shifts")
         if known is not None:
             planes = planes.copy()  # what is missing is filled in on the way
-        differences = self._base_symbols(planes, sides)
-        self._fill_base(planes, differences, sides)
-        pushes = [(differences, self._base_rows(len(differences)))]
+        base = self._base(planes, sides)
+        differences = base.symbols(planes)
+        base.fill(planes, differences)
+        pushes = [(differences, self._widest(len(differences)))]
 
-        def known_values(stage: Stage) -> Planes:
+        def given(stage: Stage) -> Planes:
             values = planes[stage.channel][stage.points].ravel()
             values = values if stage.coded is None else values[stage.coded]
             values = values if stage.shifts is None else values >> stage.shifts
             pushes.extend(self._split(values - stage.chosen.base, stage))
             return values
 
-        self._walk(planes, sides, known_values)
+        self._walk(planes, sides, given)
         return pushes
 
+    def approximate(self, targets: Targets, shifts: NDArray[np.int32] | None = None) -> tuple[bytes, Planes]:
+        """-> (bytes, what decoding gives: integers within half a step of the targets, or of what deltas leave of them). Raises ValueError for
+        targets beyond the peak."""
+        pushes, planes = self.approximated(targets, shifts)
+        return self._packed(pushes), planes
+
+    def approximated(self, targets: Targets, shifts: NDArray[np.int32] | None = None) -> tuple[list[Push], Planes]:
+        """As `approximate`, with the (symbols, rows) of each push in place of bytes."""
+        if not self.closable:
+            raise ValueError("this network was not trained to count steps from its predictions")
+        sides = Sides.of(targets.values.shape, targets.known, shifts, closed=True)
+        step = 0 if sides.shifts is None else 1 << int(sides.shifts.max(initial=0))
+        if not targets.reach + step <= self.peak:
+            raise ValueError(f"targets up to {targets.reach:.4g} and a step of {step}, {self.peak} expected")
+        planes = np.zeros(targets.values.shape, np.int32)
+        base = self._base(planes, sides)
+        base.aim(planes, targets)
+        differences = base.symbols(planes)
+        base.fill(planes, differences)
+        pushes = self._base_pushes(differences, base.counts(len(planes)))
+
+        def nearest(stage: Stage) -> Planes:
+            want, origin = targets.at(stage.channel, stage.points), stage.origin
+            want = want if stage.coded is None else want[stage.coded]
+            steps = steps_from(want, origin, stage.shifts)
+            pushes.extend(self._split(steps - stage.chosen.base, stage))
+            return steps
+
+        self._walk(planes, sides, nearest, targets)
+        return pushes, planes
+
     def decode(
-        self, blob: bytes, shape: tuple[int, int, int], known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None
-    ) -> Planes:
-        """Inverse of `encode`. Raises FormatError on damaged bytes."""
+        self, blob: bytes, shape: tuple[int, int, int], known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None,
+        closed: bool = False,
+    ) -> Planes:  # fmt: skip
+        """Inverse of `encode`, or with closed=True of `approximate`. Raises FormatError on damaged bytes."""
         from latentpress.entropy.coder import Decoder
 
-        decoder, planes, sides = Decoder(blob), np.zeros(shape, np.int32), Sides.of(shape, known, shifts)
-        self._fill_base(planes, decoder.pull(self._base_rows(self._base_count(planes, sides)), self.tables), sides)
+        if closed and not self.closable:
+            raise FormatError("damaged stream: it counts steps from predictions, which this preset does not")
+        decoder, planes, sides = Decoder(blob), np.zeros(shape, np.int32), Sides.of(shape, known, shifts, closed)
+        base = self._base(planes, sides)
+        counts = base.counts(len(planes))
+        rows = self._widest(sum(counts))
+        if closed:
+            rows = self._base_rows(decoder.pull(self._flat(len(planes), BASE_BITS), self.tables), counts)
+        base.fill(planes, decoder.pull(rows, self.tables))
 
         def found(stage: Stage) -> Planes:
-            residual = decoder.pull(stage.chosen.row + stage.shape * PER_SHAPE, self.tables).astype(np.int64)
+            residual = decoder.pull(stage.chosen.row, self.tables).astype(np.int64)
             for at, bits, start in self._flat_parts(stage.chosen.low):
                 low = decoder.pull(self.flat_rows + bits - 1, self.tables)
                 if (low >> bits).any():
@@ -144,6 +160,8 @@ class GridPrior:
             peak = self.peak if stage.shifts is None else self.peak >> stage.shifts
             if (np.abs(values) > peak).any():
                 raise FormatError("damaged stream: a value is out of range")
+            if stage.origin is not None and (np.abs(stage.origin + (values << stage.shifts)) > self.peak).any():
+                raise FormatError("damaged stream: a value is out of range")
             return values.astype(np.int32)
 
         self._walk(planes, sides, found)
@@ -152,7 +170,7 @@ class GridPrior:
 
     def _split(self, residual: NDArray[np.int32], stage: Stage) -> Iterator[Push]:
         low = stage.chosen.low
-        yield residual >> low, stage.chosen.row + stage.shape * PER_SHAPE
+        yield residual >> low, stage.chosen.row
         for at, bits, start in self._flat_parts(low):
             yield residual[at] >> start & (1 << bits) - 1, self.flat_rows + bits - 1
 
@@ -172,65 +190,44 @@ class GridPrior:
             encoder.push(np.ascontiguousarray(symbols, np.int32), rows, self.tables)
         return encoder.finish()
 
-    # ---- base grid: differences along the scan, by the widest row
+    # ---- base grid: by the widest row, or where steps are counted by a row that is named for each plane
 
-    def _base(self, values: NDArray[Any]) -> NDArray[Any]:
-        step = 1 << octaves_of((values.shape[1], values.shape[2]))
-        return values[:, ::step, ::step]
+    def _base(self, planes: Planes, sides: Sides) -> BaseGrid:
+        return BaseGrid(self.peak, (planes.shape[1], planes.shape[2]), sides)
 
-    def _base_count(self, planes: Planes, sides: Sides) -> int:
-        return self._base(planes).size if sides.known is None else int(self._base(sides.known).sum())
-
-    def _base_rows(self, count: int) -> NDArray[np.int32]:
+    def _widest(self, count: int) -> NDArray[np.int32]:
         return np.full(count, PER_SHAPE - 1, np.int32)
 
-    def _base_scan(self, planes: Planes, sides: Sides) -> Iterator[tuple[tuple[int, ...], bool, int]]:
-        """Of each point of the base grid: where it is, whether it is coded, its shift."""
-        base = self._base(planes)
-        known = np.ones(base.shape, np.bool_) if sides.known is None else self._base(sides.known)
-        shifts = np.zeros(base.shape, np.int32) if sides.shifts is None else self._base(sides.shifts)
-        yield from zip(np.ndindex(base.shape), known.ravel().tolist(), shifts.ravel().tolist(), strict=True)
+    def _flat(self, count: int, bits: int) -> NDArray[np.int32]:
+        return np.full(count, self.flat_rows + bits - 1, np.int32)
 
-    def _base_symbols(self, planes: Planes, sides: Sides) -> NDArray[np.int32]:
-        differences, base, last = [], self._base(planes), 0
-        for place, known, shift in self._base_scan(planes, sides):
-            last = last if any(place[1:]) else 0
-            value = int(base[place]) if known else self._missing(last, shift)
-            if known:
-                differences.append((value >> shift) - (last >> shift))
-            last = value
-        return np.array(differences, np.int32)
+    def _base_pushes(self, differences: NDArray[np.int32], counts: list[int]) -> list[Push]:
+        """Of each plane the row that codes it in the fewest bits, then the differences by these rows."""
+        chosen = []
+        for part in np.split(differences, np.cumsum(counts)[:-1]):
+            costs = [self.tables.bits(part, np.full(len(part), self.closed_rows + r, np.int32)) for r in range(CLOSED_ROWS)]
+            chosen.append(costs.index(min(costs)))
+        named = np.array(chosen, np.int32)
+        return [(named, self._flat(len(counts), BASE_BITS)), (differences, self._base_rows(named, counts))]
 
-    def _fill_base(self, planes: Planes, differences: NDArray[np.int32], sides: Sides) -> None:
-        base, last, coded = self._base(planes), 0, iter(differences.tolist())
-        for place, known, shift in self._base_scan(planes, sides):
-            last = last if any(place[1:]) else 0
-            if known:
-                quotient = (last >> shift) + next(coded)
-                if abs(quotient) > self.peak >> shift:
-                    raise FormatError("damaged stream: a value is out of range")
-                last = quotient << shift
-            else:
-                last = self._missing(last, shift)
-            base[place] = last
-
-    def _missing(self, last: int, shift: int) -> int:
-        """What stands for a missing point of the base grid: the one before, as a multiple of 2**shift within the peak."""
-        most = self.peak >> shift
-        return min(max(last >> shift, -most), most) << shift
+    def _base_rows(self, named: NDArray[np.int32], counts: list[int]) -> NDArray[np.int32]:
+        if (named < 0).any() or (named >= CLOSED_ROWS).any():
+            raise FormatError("damaged stream: a row is out of range")
+        return np.repeat(self.closed_rows + named, counts).astype(np.int32)
 
     # ---- the walk
 
     @torch.no_grad()
-    def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes]) -> None:
-        """Visit all stages in coding order; `code` gives the quotients of what each stage codes; samples are written into `planes`."""
+    def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes], aims: Targets | None = None) -> None:
+        """Visit all stages in coding order; `code` gives the quotients, or steps, of what each stage codes; samples are written into `planes`."""
         height, width = planes.shape[1:]
         frozen = self._frozen(len(planes))
-        misses = torch.full((CHANNELS, *self._base(planes).shape[1:]), 4.0 * LOCATION, dtype=self.carrier)
+        octaves = octaves_of((height, width))
+        misses = torch.full((CHANNELS, -(-height // (1 << octaves)), -(-width // (1 << octaves))), 4.0 * LOCATION, dtype=self.carrier)
         buffers = Buffers()
         with strips(STRIP, height * width // 4) as runner:
-            for octave in reversed(range(octaves_of((height, width)))):
-                walk = _Octave(self, frozen, planes, sides, code, octave, buffers, runner)
+            for octave in reversed(range(octaves)):
+                walk = _Octave(self, frozen, planes, sides, code, aims, octave, buffers, runner)
                 misses = walk.run(misses)
 
     def _frozen(self, channels: int) -> dict[str, FrozenGroup]:
@@ -248,6 +245,7 @@ class _Octave:
     planes: Planes
     sides: Sides
     code: Callable[[Stage], Planes]
+    aims: Targets | None
     octave: int
     buffers: Buffers
     runner: Strips
@@ -266,7 +264,7 @@ class _Octave:
             if not min(inside):
                 quarters[name], missed[name] = quarters["ee"], missed["ee"]
                 continue
-            network = GroupPass(self.frozen[name], quarters, missed, self.octave, self.buffers, self.runner)
+            network = GroupPass(self.frozen[name], quarters, missed, self.octave, self.buffers, self.runner, self.sides.closed)
             values, errors = self._group(g, network, (i, j), inside)
             quarters[name], missed[name] = _framed(values.mul_(4), half), _framed(errors, half)
             full[:, i::2, j::2] = errors
@@ -284,8 +282,11 @@ class _Octave:
             if k:
                 network.next(k, _framed(values[k - 1 : k], (network.height, network.width), 0)[0])
             location, scale = network.location[k, :rows, :columns], network.scale[k, :rows, :columns]
-            found = self._samples(g * CHANNELS + k, k, points, location.numpy().ravel(), scale.numpy().ravel()).reshape(inside)
+            samples = self._steps if self.sides.closed else self._samples
+            found = samples(g * CHANNELS + k, k, points, location.numpy().ravel(), scale.numpy().ravel()).reshape(inside)
             self.planes[k][points] = found
+            if self.aims is not None:
+                self.aims.settle(k, points, found)
             values[k] = torch.from_numpy(found)
             torch.sub(LOCATION * values[k], location, out=errors[k]).abs_()
         return values, errors
@@ -295,14 +296,28 @@ class _Octave:
         coded, shifts = self.sides.at(channel, points)
         if shifts is not None:
             location, scale = location >> shifts, np.maximum(scale - LOG_STEPS * shifts, 0)
-        chosen = choose(location, scale, self.prior.max_low)
+        chosen = choose(location, scale, self.prior.max_low).among(shape * PER_SHAPE)
         if coded is None:
-            found = self.code(Stage(shape, channel, points, None, shifts, chosen))
+            found = self.code(Stage(channel, points, None, shifts, chosen))
         else:
             peak = self.prior.peak if shifts is None else self.prior.peak >> shifts
             found = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
-            found[coded] = self.code(Stage(shape, channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
+            found[coded] = self.code(Stage(channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
         return found if shifts is None else found << shifts
+
+    def _steps(self, shape: int, channel: int, points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
+        """The same where steps are counted from rounded predictions."""
+        coded, shifts = self.sides.at(channel, points)
+        if shifts is None:
+            raise ValueError("steps without a shift")
+        peak = self.prior.peak
+        origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
+        chosen = choose_closed(scale - LOG_STEPS * shifts, self.prior.max_low).among(self.prior.closed_rows + shape * CLOSED_ROWS)
+        if coded is None:
+            return origin + (self.code(Stage(channel, points, None, shifts, chosen, origin)) << shifts)
+        found = origin.copy()
+        found[coded] += self.code(Stage(channel, points, coded, shifts[coded], chosen.at(coded), origin[coded])) << shifts[coded]
+        return found
 
 
 def _framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:

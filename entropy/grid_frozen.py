@@ -152,13 +152,14 @@ class GroupPass:
     """
 
     def __init__(
-        self, frozen: FrozenGroup, quarters: Mapping[str, Tensor], missed: Mapping[str, Tensor], octave: int, buffers: Buffers, runner: Strips
-    ) -> None:
+        self, frozen: FrozenGroup, quarters: Mapping[str, Tensor], missed: Mapping[str, Tensor], octave: int, buffers: Buffers, runner: Strips,
+        closed: bool = False,
+    ) -> None:  # fmt: skip
         self.frozen, self.group, self.quarters, self.missed, self.buffers, self.runner = frozen, frozen.group, quarters, missed, buffers, runner
         c, ee = frozen.channels, quarters["ee"]
         self.carrier = ee.dtype
         self.height, self.width = ee.shape[1] - 2 * REACH, ee.shape[2] - 2 * REACH
-        self.octave = frozen.group.octave_bias(octave)[:, 0]
+        self.octave = frozen.group.octave_bias(octave, int(closed))[:, 0]
         size, width = (self.height, self.width), frozen.enter.weight.shape[0]
         plane = buffers.get  # of the main thread: strips get buffers of their own threads under other names
         self.total = plane("plane total", c, *size, dtype=self.carrier)

@@ -31,6 +31,7 @@ from latentpress.entropy.frozen import freeze_layers
 CHANNELS = 3
 LOG_STEPS = 8  # of the logarithm, an octave
 LOCATION = 16  # steps of a location, a unit of the samples
+COARSE = 4  # log2 of the units that a step counted from the prediction has
 DEVIATIONS = 12  # neighbours whose deviations are summed
 OFFSET = 19  # added to their sum, in quarters: .4 of a unit for each
 FEATURE = Fixed(frac=4, limit=96)
@@ -66,7 +67,7 @@ REACH = 3  # positions that a neighbour may lie away
 class GridConfig:
     """width: features; blocks: residual blocks a group, expansion times as wide inside; head: hidden features of a channel's head;
     octaves: of the network's biases; cross: whether the linear predictor of a channel sees the other channels, as it should where they share
-    a unit."""
+    a unit; modes: 2 where there are biases of their own for quantisation about the prediction."""
 
     width: int = 48
     blocks: int = 2
@@ -74,11 +75,14 @@ class GridConfig:
     head: int = 32
     octaves: int = 5
     cross: bool = True
+    modes: int = 1
     peak: int = 255  # largest magnitude of a sample; see `wide`
 
     def __post_init__(self) -> None:
         if not 1 <= self.peak <= MAX_PEAK:
             raise ValueError(f"peak={self.peak}: 1 to {MAX_PEAK} expected")
+        if self.modes not in (1, 2):
+            raise ValueError(f"modes={self.modes}: 1 or 2 expected")
 
     @property
     def wide(self) -> bool:
@@ -137,7 +141,8 @@ class Group(nn.Module):
         features = CHANNELS * len(self.places) + 2 * CHANNELS
         difference, correction = Fixed(frac=2, limit=8 * config.peak + 7), Fixed(frac=4, limit=max(1 << 20, LOCATION * config.peak))
         self.enter = FixedConv2d(features, c, 1, source=FEATURE, target=ACTIVATION)
-        self.octave = nn.Parameter(torch.zeros(config.octaves, c))
+        self.octave = nn.Parameter(torch.zeros(config.modes * config.octaves, c))
+        self.modes = config.modes
         self.blocks = nn.ModuleList(
             nn.ModuleList([
                 FixedConv2d(c, c, 3, source=ACTIVATION, target=ACTIVATION, groups=c),
@@ -186,11 +191,12 @@ class Group(nn.Module):
         limit = ACTIVATION.limit / (1 if self.integer else 2**ACTIVATION.frac)
         return x.clamp(-limit, limit) if x.requires_grad else x.clamp_(-limit, limit)
 
-    def octave_bias(self, octave: int) -> Tensor:
-        row = self.octave[min(octave, len(self.octave) - 1)][:, None, None]
+    def octave_bias(self, octave: int, mode: int = 0) -> Tensor:
+        octaves = len(self.octave) // self.modes
+        row = self.octave[min(mode, self.modes - 1) * octaves + min(octave, octaves - 1)][:, None, None]
         return row if self.integer or not self.through else to_fixed(row, ACTIVATION)
 
-    def features(self, around: Tensor, misses: Tensor, octave: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def features(self, around: Tensor, misses: Tensor, octave: int, mode: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """around [b, 3 n, h, w] integers, place by place; misses [b, 3, h, w]: sum of the nearest four's |error| in 1/16.
 
         Gives (h [b, width, h, w], sum of the nearest four [b, 3, h, w], differences in quarters [b, 3 n, h, w], log deviation [b, 3, h, w]).
@@ -204,7 +210,7 @@ class Group(nn.Module):
         divided = torch.floor(difference * reciprocal[:, None] + 0.5).clamp(-FEATURE.limit, FEATURE.limit)
         level, miss = level_of(log), miss_of(misses, log)
         x = torch.cat([divided.flatten(1, 2).float(), level, miss], 1)
-        h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave))
+        h = self.clip(self.enter(self._inside(x, FEATURE.frac)) + self.octave_bias(octave, mode))
         for block in self.blocks:
             depthwise, wide, narrow = _layers(block)
             h = self.clip(h + narrow(self.activation(wide(self.activation(depthwise(h))))))
@@ -233,16 +239,27 @@ class Group(nn.Module):
         seen = torch.stack([near, error], 1).clamp(-FEATURE.limit, FEATURE.limit).float()
         return self._inside(seen * 2.0 ** (ACTIVATION.frac - FEATURE.frac), ACTIVATION.frac), residual[:, None]
 
-    def bits(self, channel: int, x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
-        """-log2 of the mixture's mass on [x - 1/2, x + 1/2], summed over each of the b: [b]."""
+    def bits(self, channel: int, centre: Tensor, scale: Tensor) -> Tensor:
+        """-log2 of the mixture's mass on [centre - 1/2, centre + 1/2], summed over each of the b: [b]."""
         s = torch.exp2((scale - UNITS) / LOG_STEPS)[:, None] * torch.exp(self.relative[channel])[:, None, None]
         s = s.clamp_min(0.04)
-        centre = (x - location / LOCATION)[:, None]
-        high, low = (centre + 0.5) / s, (centre - 0.5) / s
+        high, low = (centre[:, None] + 0.5) / s, (centre[:, None] - 0.5) / s
         flip = torch.where(high + low > 0, -1.0, 1.0)
         mass = (torch.sigmoid(flip * high) - torch.sigmoid(flip * low)).abs()
         mass = (mass * torch.softmax(self.mix[channel], 0)[:, None, None]).sum(1)
         return -torch.log2(mass * 0.9999 + 1e-4 / 1024).sum((1, 2))
+
+    def coded(self, channel: int, x: Tensor, location: Tensor, scale: Tensor, coarse: int) -> tuple[Tensor, Tensor]:
+        """(bits [b], what is decoded [b, h, w]) of targets x. coarse 0: integers, which come back. Above: steps of 2**coarse are counted from the
+        prediction, so that a smooth field costs nothing wherever the prediction is close enough."""
+        if not coarse:
+            return self.bits(channel, x - location / LOCATION, scale), x
+        step, scale = float(1 << coarse), scale - LOG_STEPS * coarse
+        base = torch.floor(location.detach() / LOCATION + 0.5)
+        steps = torch.floor((x - base) / step + 0.5)
+        # what the step count is does not depend on the location smoothly: its gradient is that of the distance that was rounded
+        near = self.bits(channel, (x - location / LOCATION) / step, scale.detach())
+        return self.bits(channel, steps, scale) + near - near.detach(), base + step * steps
 
 
 def neighbours(parts: Mapping[str, Tensor], name: str) -> Tensor:
@@ -260,7 +277,10 @@ def padded(x: Tensor) -> Tensor:
 
 
 class GridNetwork(nn.Module):
-    """All groups. forward: integers [b, 3, h, w], sides multiples of 2**octaves -> bits [b] of each octave and group, coarse octaves first."""
+    """All groups. forward: integers [b, 3, h, w], sides multiples of 2**octaves -> bits [b] of each octave and group, coarse octaves first.
+
+    With coarse > 0 the samples are real numbers and come back within 2**coarse / 2 of where they were (`Group.coded`).
+    """
 
     def __init__(self, config: GridConfig | None = None) -> None:
         super().__init__()
@@ -283,44 +303,48 @@ class GridNetwork(nn.Module):
                 module.through = on
 
     def group_bits(
-        self, name: str, parts: Mapping[str, Tensor], misses: Mapping[str, Tensor], x: Tensor, octave: int, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(bits [b], |errors| in 1/16 [b, 3, h, w]); present [b, 3]: 1 for channels that count."""
+        self, name: str, parts: Mapping[str, Tensor], misses: Mapping[str, Tensor], x: Tensor, octave: int, present: Tensor, coarse: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(bits [b], what is decoded [b, 3, h, w], its |errors| in 1/16); present [b, 3]: 1 for channels that count."""
         group: Group = self.groups[name]  # type: ignore[assignment]
         around = neighbours(parts, name)
         near = neighbours(misses, name)[:, : 4 * CHANNELS].view(x.shape[0], 4, CHANNELS, *x.shape[2:]).sum(1)
-        h, total, difference, log = group.features(around, near, octave)
+        h, total, difference, log = group.features(around, near, octave, min(coarse, 1))
         bits = x.new_zeros(len(x))
         seen: list[Tensor] = []
         residuals: list[Tensor] = []
+        decoded: list[Tensor] = []
         errors: list[Tensor] = []
         for k in range(CHANNELS):
             location, scale = group.parameters_of(k, h, seen, total, difference, residuals, log)
-            bits = bits + present[:, k] * group.bits(k, x[:, k], location, scale)
-            features, residual = group.observe(k, x[:, k], location, scale, total, log)
+            cost, found = group.coded(k, x[:, k], location, scale, coarse)
+            bits = bits + present[:, k] * cost
+            features, residual = group.observe(k, found, location, scale, total, log)
             seen.append(features)
             residuals.append(residual)
-            errors.append((LOCATION * x[:, k] - location.detach()).abs())
-        return bits, torch.stack(errors, 1)
+            decoded.append(found)
+            errors.append((LOCATION * found - location.detach()).abs())
+        return bits, torch.stack(decoded, 1), torch.stack(errors, 1)
 
-    def forward(self, x: Tensor, octaves: int = 5, present: Tensor | None = None) -> list[Tensor]:
+    def forward(self, x: Tensor, octaves: int = 5, present: Tensor | None = None, coarse: int = 0) -> list[Tensor]:
         present = x.new_ones(len(x), CHANNELS) if present is None else present
         grids = [x]
         for _ in range(octaves):
             grids.append(grids[-1][:, :, ::2, ::2])
-        misses = torch.full_like(grids[-1], 4.0 * LOCATION)
+        step = float(1 << coarse)
+        decoded = torch.floor(grids[-1] / step + 0.5) * step
+        misses = torch.full_like(decoded, 4.0 * LOCATION)
         bits = []
         for octave in reversed(range(octaves)):
             grid = grids[octave]
-            parts = {"ee": padded(grid[:, :, ::2, ::2])}
-            missed = {"ee": padded(misses)}
-            full = torch.empty_like(grid)
-            full[:, :, ::2, ::2] = misses
+            parts, missed = {"ee": padded(decoded)}, {"ee": padded(misses)}
+            full, errors = torch.empty_like(grid), torch.empty_like(grid)
+            full[:, :, ::2, ::2], errors[:, :, ::2, ::2] = decoded, misses
             for name, (i, j) in {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}.items():
                 part = grid[:, :, i::2, j::2]
-                cost, error = self.group_bits(name, parts, missed, part, octave, present)
+                cost, found, error = self.group_bits(name, parts, missed, part, octave, present, coarse)
                 bits.append(cost)
-                parts[name], missed[name] = padded(part), padded(error)
-                full[:, :, i::2, j::2] = error
-            misses = full
+                parts[name], missed[name] = padded(found), padded(error)
+                full[:, :, i::2, j::2], errors[:, :, i::2, j::2] = found, error
+            decoded, misses = full, errors
         return bits

@@ -34,6 +34,8 @@ def fraction_bits(row: int) -> int:
     return 4 if octave < 0 else 3 if octave < 1 else 2 if octave < 2 else 1 if octave < 3 else 0
 
 
+CLOSED_FIRST = -40  # of steps counted from the prediction: a smooth field's are next to certain
+CLOSED_ROWS = WIDE - CLOSED_FIRST + 1  # the prediction is their middle: no fractions
 BITS = np.array([fraction_bits(r) for r in range(ROWS)], np.int32)
 START = np.concatenate([[0], np.cumsum(1 << BITS)]).astype(np.int32)
 PER_SHAPE = int(START[-1])
@@ -41,7 +43,7 @@ PER_SHAPE = int(START[-1])
 
 @dataclass(frozen=True)
 class Chosen:
-    """For each point: base (what the residual is taken from), row of the tables (of shape 0), low (bits of the residual that go out flat)."""
+    """For each point: base (what the residual is taken from), row of the tables, low (bits of the residual that go out flat)."""
 
     base: Integers
     row: Integers
@@ -50,13 +52,26 @@ class Chosen:
     def at(self, points: NDArray[np.intp]) -> Chosen:
         return Chosen(self.base[points], self.row[points], self.low[points])
 
+    def among(self, first: int) -> Chosen:
+        """With rows counted from `first`."""
+        return Chosen(self.base, self.row + np.int32(first), self.low)
+
 
 def choose(location: Integers, scale: Integers, max_low: int = MAX_LOW) -> Chosen:
-    """location in 1/16, scale in 1/8 octaves above 1/48 of a unit (what the network gives, floored): flat int32 of one length."""
+    """location in 1/16, scale in 1/8 octaves above 1/48 of a unit (what the network gives, floored): flat int32 of one length. Rows are those
+    of shape 0."""
     rows, beside, lows = _choices(max_low)
     key = scale << 4 | location & LOCATION - 1
     low = lows[scale] if len(scale) and scale.max() >= FIRST_LOW else np.zeros_like(scale)
     return Chosen((location >> 4) + beside[key], rows[key], low)
+
+
+def choose_closed(scale: Integers, max_low: int = MAX_LOW) -> Chosen:
+    """For steps counted from the prediction; scale in 1/8 octaves above 1/48 of a step, any integers: rows of shape 0 of the closed ones."""
+    index = ((scale - round(UNITS) + 1) >> 1) - CLOSED_FIRST
+    low = np.clip((index - CLOSED_ROWS + STEPS) // STEPS, 0, max_low).astype(np.int32)
+    row = np.clip(index - low * STEPS, 0, CLOSED_ROWS - 1).astype(np.int32)
+    return Chosen(np.where(low > 0, -((1 << low) >> 1), 0).astype(np.int32), row, low)
 
 
 @cache
@@ -75,22 +90,34 @@ def _choices(max_low: int) -> tuple[Integers, Integers, Integers]:
     return (START[row][:, None] + fraction).astype(np.int32).ravel(), base.astype(np.int32).ravel(), low.astype(np.int32)
 
 
-def scale_of(row: int) -> float:
-    return float(2.0 ** ((row + FIRST) / STEPS))
+def scale_of(row: int, first: int = FIRST) -> float:
+    return float(2.0 ** ((row + first) / STEPS))
 
 
-def mixture_tables(weights: NDArray[np.float64], widths: NDArray[np.float64], tail: float = 2.0**-19) -> Tables:
-    """weights, widths [shapes, components] (relative to the scale) -> PER_SHAPE rows a shape, then MAX_LOW flat rows (1 to MAX_LOW bits)."""
+def rows_of(shapes: int, closed: bool) -> int:
+    """Rows that tables have: PER_SHAPE a shape, MAX_LOW flat ones, and where steps are counted from predictions CLOSED_ROWS a shape."""
+    return shapes * (PER_SHAPE + (CLOSED_ROWS if closed else 0)) + MAX_LOW
+
+
+def mixture_tables(weights: NDArray[np.float64], widths: NDArray[np.float64], tail: float = 2.0**-19, closed: bool = False) -> Tables:
+    """weights, widths [shapes, components] (relative to the scale) -> rows in the order of `rows_of`; flat ones have 1 to MAX_LOW bits."""
     masses, lows = [], []
+
+    def add(w: NDArray[np.float64], s: NDArray[np.float64], scale: float, fraction: float) -> None:
+        mass, low = _logistics(w, np.maximum(s * scale, 0.04), fraction, tail)
+        masses.append(mass)
+        lows.append(low)
+
     for w, s in zip(weights, widths, strict=True):
         for row in range(ROWS):
             for fraction in range(1 << BITS[row]):
-                mass, low = _logistics(w, np.maximum(s * scale_of(row), 0.04), fraction / (1 << BITS[row]), tail)
-                masses.append(mass)
-                lows.append(low)
+                add(w, s, scale_of(row), fraction / (1 << BITS[row]))
     for bits in range(1, MAX_LOW + 1):
         masses.append(np.append(np.full(1 << bits, 1.0), 1e-9))
         lows.append(0)
+    for w, s in zip(weights, widths, strict=True) if closed else ():
+        for row in range(CLOSED_ROWS):
+            add(w, s, scale_of(row, CLOSED_FIRST), 0.0)
     return Tables.from_masses(masses, lows)
 
 
