@@ -66,7 +66,7 @@ def rounded(x: Array) -> Array:
 
 
 class Reader:
-    scales, lows = 207, 12
+    scales, lows, octaves = 207, 12, 0  # octaves: the row of `octave` that stands for the finest one
 
     def __init__(self, weights: dict[str, Array], payload: bytes, planes: int, size: tuple[int, int]) -> None:
         self.weights, self.stream, self.count = weights, Stream(payload), planes
@@ -125,7 +125,7 @@ class Reader:
         def clip(x: Array) -> Array:
             return np.clip(x, -2047, 2047)
 
-        bias = self.weights[f"network.groups.{name}.octave"][min(o, 4)].astype(np.int64)[:, None, None]
+        bias = self.weights[f"network.groups.{name}.octave"][self.octaves + min(o, 4)].astype(np.int64)[:, None, None]
         h = clip(self.layer(f"{name}.enter", np.concatenate(features), 4, activation) + bias)
         for b in range(2):
             t = act(self.layer(f"{name}.blocks.{b}.0", h, 6, activation))
@@ -164,13 +164,16 @@ class Reader:
                 fine = location[p] if bits == 4 else (location[p] + (1 << 3 - bits)) >> 4 - bits << 4 - bits
                 base[p], fraction = fine >> 4, (fine % 16) >> 4 - bits
             table[p] = 357 * shape + sum(1 << b for b in BITS[: row[p]]) + fraction
+        return base + self.residual(table, low)
+
+    def residual(self, table: Array, low: Array) -> Array:
         symbols = self.group(table)
         flat = np.zeros_like(symbols)
         for first in range(0, self.lows, 12):
             wide = np.flatnonzero(low > first)
             if len(wide):
                 flat[wide] += self.group(3213 + np.minimum(low[wide] - first, 12) - 1) << first
-        return base + (symbols << low) + flat
+        return (symbols << low) + flat
 
 
 def samples(planes: Array, dtype: Any) -> Array:

@@ -173,7 +173,7 @@ def test_on_a_packing_lattice_a_bound_takes_the_largest_odd_multiple_that_keeps_
     x = (np.round(waves(40, 60, noise=2.0).astype(np.float64) * 4) / 4).astype(np.float32)
     chosen = lattice_map.bounded_map(x.ravel(), 0.5)
     assert chosen.multiple == 5 and chosen.step == 0.25
-    assert misses(x, through(named(x), max_error=0.5)).max() == 0.5
+    assert misses(x, through(named(x), max_error=0.5)).max() <= 0.5
 
 
 def test_data_on_no_lattice_have_none() -> None:
