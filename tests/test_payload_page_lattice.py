@@ -116,7 +116,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], dtype: Any) -> Array:
     cursor = Cursor(payload)
     maps, shift_part, mask, apart, tails = (cursor.take(cursor.v()) for _ in range(5))
     inner, planes = Cursor(maps), []
-    closed = bool(maps[0] & 16)
+    closed, origin = bool(maps[0] & 16), 0
     for _ in range(shape[0]):
         if maps[inner.at] & 8:
             flags, origin = inner.take(1)[0], origin + inner.s()
