@@ -104,7 +104,8 @@ def freeze_network(
     weights = integer_state(frozen, "network")
     weights |= {f"network.groups.{g}.octave": _group(frozen, g).octave.detach().numpy().astype(np.int32) for g in GROUPS}
     if planes or targets:
-        peak = max(network.config.peak, *(int(np.abs(p).max(initial=0)) + ROOM for p in (*planes, *targets)))
+        reach = [int(np.abs(p).max(initial=0)) for p in planes] + [int(np.abs(t).max(initial=0)) for t in targets]
+        peak = max(network.config.peak, max(reach) + ROOM)
         prior = GridPrior(frozen_network(network.config, weights, peak), tables)
         tables = sharpened(tables, _pushes(prior, planes, targets), STRENGTH)
     weights |= tables.state("tables")

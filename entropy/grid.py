@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.entropy.grid_base import BaseGrid, Sides, octaves_of
-from latentpress.entropy.grid_closed import Targets, steps_from
+from latentpress.entropy.grid_closed import Steps, Targets
 from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips, strips
 from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, REACH, GridNetwork
 from latentpress.entropy.grid_tables import CLOSED_ROWS, MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose, choose_closed, rows_of
@@ -36,14 +36,14 @@ STRIP = 8192  # positions of a group that the network evaluates at once, about: 
 @dataclass(frozen=True)
 class Stage:
     """One channel of one group: where its points are in the planes, which of them are coded (flat indices; None: all), their shifts (None: 0),
-    what to code these with (flat, rows among all tables), and the rounded predictions that steps are counted from (None: from zero)."""
+    what to code these with (flat, rows among all tables), and the steps that are counted in place of integers (None: none)."""
 
     channel: int
     points: tuple[slice, slice]
     coded: NDArray[np.intp] | None
     shifts: NDArray[np.int32] | None
     chosen: Chosen
-    origin: NDArray[np.int32] | None = None
+    steps: Steps | None = None
 
 
 class GridPrior:
@@ -121,9 +121,8 @@ class GridPrior:
         pushes = self._base_pushes(differences, base.counts(len(planes)))
 
         def nearest(stage: Stage) -> Planes:
-            want, origin = targets.at(stage.channel, stage.points), stage.origin
-            want = want if stage.coded is None else want[stage.coded]
-            steps = steps_from(want, origin, stage.shifts)
+            want = targets.at(stage.channel, stage.points)
+            steps = _counted(stage).nearest(want if stage.coded is None else want[stage.coded])
             pushes.extend(self._split(steps - stage.chosen.base, stage))
             return steps
 
@@ -157,10 +156,12 @@ class GridPrior:
                     residual[at] <<= stage.chosen.low[at]
                 residual[at] += low.astype(np.int64) << start
             values = residual + stage.chosen.base
-            peak = self.peak if stage.shifts is None else self.peak >> stage.shifts
-            if (np.abs(values) > peak).any():
-                raise FormatError("damaged stream: a value is out of range")
-            if stage.origin is not None and (np.abs(stage.origin + (values << stage.shifts)) > self.peak).any():
+            if stage.steps is None:
+                beyond = np.abs(values) > (self.peak if stage.shifts is None else self.peak >> stage.shifts)
+            else:  # few enough steps, so that their place is a number that int64 holds
+                beyond = np.abs(values) > (2 * self.peak >> stage.steps.shifts) + 1
+                beyond |= np.abs(stage.steps.place(np.where(beyond, 0, values))) > self.peak
+            if beyond.any():
                 raise FormatError("damaged stream: a value is out of range")
             return values.astype(np.int32)
 
@@ -313,11 +314,17 @@ class _Octave:
         peak = self.prior.peak
         origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
         chosen = choose_closed(scale - LOG_STEPS * shifts, self.prior.max_low).among(self.prior.closed_rows + shape * CLOSED_ROWS)
+        steps = Steps(origin, shifts)
         if coded is None:
-            return origin + (self.code(Stage(channel, points, None, shifts, chosen, origin)) << shifts)
-        found = origin.copy()
-        found[coded] += self.code(Stage(channel, points, coded, shifts[coded], chosen.at(coded), origin[coded])) << shifts[coded]
-        return found
+            return steps.place(self.code(Stage(channel, points, None, None, chosen, steps)))
+        origin[coded] = steps.at(coded).place(self.code(Stage(channel, points, coded, None, chosen.at(coded), steps.at(coded))))
+        return origin
+
+
+def _counted(stage: Stage) -> Steps:
+    if stage.steps is None:
+        raise ValueError("a stage of integers, not of steps")
+    return stage.steps
 
 
 def _framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.entropy.grid_closed import Targets, steps_from
+from latentpress.entropy.grid_closed import Steps, Targets
 from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import FormatError
 
@@ -78,7 +78,8 @@ class BaseGrid:
             if shifts is None:
                 raise ValueError("targets without steps")
             base = planes[k][self.points]
-            base[...] = (steps_from(targets.at(k, self.points), np.zeros(base.size), shifts) << shifts).reshape(base.shape)
+            steps = Steps(np.zeros(base.size, np.int32), shifts)
+            base[...] = steps.place(steps.nearest(targets.at(k, self.points))).reshape(base.shape)
             targets.settle(k, self.points, base)
 
     def symbols(self, planes: Planes) -> NDArray[np.int32]:

@@ -57,6 +57,20 @@ class Targets:
         self.decoded[channel + 1][points] = whole if self.known is None else np.where(self.known[channel][points], whole, 0)
 
 
-def steps_from(target: Real, base: NDArray[Any], shift: NDArray[Any]) -> Integers:
-    """Steps of 2**shift from base to the nearest place to target."""
-    return np.floor((target - base) / np.ldexp(1.0, shift) + 0.5).astype(np.int32)
+@dataclass(frozen=True)
+class Steps:
+    """Where steps are counted from and how wide they are, flat: origin int32, the rounded predictions; shifts int32, log2 of the steps."""
+
+    origin: Integers
+    shifts: Integers
+
+    def at(self, points: NDArray[np.intp]) -> Steps:
+        return Steps(self.origin[points], self.shifts[points])
+
+    def nearest(self, target: Real) -> Integers:
+        """Steps to the place nearest to the target."""
+        return np.floor((target - self.origin) / np.ldexp(1.0, self.shifts) + 0.5).astype(np.int32)
+
+    def place(self, steps: NDArray[Any]) -> NDArray[Any]:
+        """Where so many steps lead."""
+        return self.origin + (steps << self.shifts)
