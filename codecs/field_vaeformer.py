@@ -22,7 +22,7 @@ from torch import Tensor
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.field_planes import FIELD, Unit, is_ring, normalised, pack_units, padded, restored, unit_of, unpack_units
-from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.presets import Preset, built
 from latentpress.codecs.search import choose_level
 from latentpress.codecs.tiled import Span
 from latentpress.codecs.vaeformer_core import Core, Quantised, tiles
@@ -84,11 +84,7 @@ class FieldVAEformer(Codec):
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> FieldVAEformer:
         """Raises FormatError for a damaged preset."""
-        preset = read_preset(directory, name)
-        try:
-            return cls(FieldConfig(**preset.description["config"]), preset)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{directory}: the preset does not fit {cls.id} ({error}); install it again") from error
+        return built(directory, name, lambda preset: cls(FieldConfig(**preset.description["config"]), preset))
 
     # ---- encode
 

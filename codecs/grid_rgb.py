@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.grid_preset import GridPriors
-from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.presets import Preset, built
 from latentpress.entropy.grid import GridPrior
 from latentpress.errors import FormatError, UnsupportedError
 
@@ -68,11 +68,7 @@ class GridRGB(Codec):
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> GridRGB:
         """Raises FormatError for a damaged preset."""
-        preset = read_preset(directory, name)
-        try:
-            return cls(preset)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{directory}: the preset does not fit grid-rgb ({error}); install it again") from error
+        return built(directory, name, cls)
 
     def prior(self, dtype: str) -> GridPrior:
         """For samples of this dtype."""

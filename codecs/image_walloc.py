@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from latentpress.codecs.blocks import SeparableBlock
 from latentpress.codecs.fit_tables import SKIP, fit_tables
-from latentpress.codecs.presets import Preset, read_preset, write_preset
+from latentpress.codecs.presets import Preset, built, write_preset
 from latentpress.codecs.tiled import TileCore, Tiled
 from latentpress.codecs.trainable import Losses, Trainable
 from latentpress.entropy.frozen import integer_layers, integer_state, load_integers
@@ -39,7 +39,7 @@ from latentpress.entropy.hyperprior import (
     interpolate,
 )
 from latentpress.entropy.tables import Tables
-from latentpress.errors import FormatError, InputError, UnsupportedError
+from latentpress.errors import InputError, UnsupportedError
 
 PATCH = 8  # samples an input position of the block transform
 QUIET = 0.1  # of the usual size, of what residual blocks add when a model starts as a KLT
@@ -248,12 +248,8 @@ class WallocRGB(TileCore):
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> Tiled:
         """Raises FormatError for a damaged preset."""
-        preset = read_preset(directory, name)
-        try:
-            core = cls(WallocRGBConfig(**preset.description["config"]), preset)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{directory}: the preset does not fit walloc-rgb ({error}); install it again") from error
-        return Tiled(core, name=name, digest=preset.digest)
+        core, digest = built(directory, name, lambda preset: (cls(WallocRGBConfig(**preset.description["config"]), preset), preset.digest))
+        return Tiled(core, name=name, digest=digest)
 
     def to_samples(self, data: NDArray[Any]) -> Tensor:
         if data.dtype not in (np.uint8, np.uint16) or data.shape[2] not in (1, 3):

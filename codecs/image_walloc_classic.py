@@ -20,11 +20,11 @@ from torch import Tensor
 
 from latentpress.codecs import wavelet
 from latentpress.codecs.base import Encoded, Signal, Target
-from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.presets import Preset, built
 from latentpress.codecs.tiled import Grid, Span, TileCore, Tiled, with_bands
 from latentpress.codecs.walloc import LightDecoder, WallocConfig, WallocModel
 from latentpress.entropy.planes import PlanePrior
-from latentpress.errors import FormatError, UnsupportedError
+from latentpress.errors import UnsupportedError
 
 TRANSFORM_REACH = 4  # latents: three levels of the 9-tap filter see 28 samples to each side
 
@@ -120,12 +120,11 @@ class WallocClassic(Tiled):
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> WallocClassic:
         """Raises FormatError for a damaged preset."""
-        preset = read_preset(directory, name)
-        try:
-            core = WallocClassicCore(WallocConfig(**preset.description["config"]), preset)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{directory}: the preset does not fit walloc-classic ({error}); install it again") from error
-        return cls(core, name=name, digest=preset.digest)
+        def parts(preset: Preset) -> tuple[WallocClassicCore, bytes]:
+            return WallocClassicCore(WallocConfig(**preset.description["config"]), preset), preset.digest
+
+        core, digest = built(directory, name, parts)
+        return cls(core, name=name, digest=digest)
 
     def encode(self, signal: Signal, target: Target, *, effort: int = 2) -> Encoded:
         """target.quality and effort have no effect: this codec has one rate. Raises UnsupportedError for other targets."""

@@ -23,7 +23,7 @@ from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.grid_preset import GridPriors
 from latentpress.codecs.lattice_chunks import BESIDE, Chunks
 from latentpress.codecs.lattice_planes import Bounds, Planes, bounds_of, prepare, restore
-from latentpress.codecs.presets import Preset, read_preset
+from latentpress.codecs.presets import Preset, built
 from latentpress.codecs.varint import read_varint, varint
 from latentpress.entropy.grid_closed import Targets
 from latentpress.entropy.grid_network import COARSE
@@ -51,11 +51,7 @@ class Lattice(Codec):
     @classmethod
     def from_preset(cls, directory: Path, name: str) -> Lattice:
         """Raises FormatError for a damaged preset."""
-        preset = read_preset(directory, name)
-        try:
-            return cls(preset)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{directory}: the preset does not fit lattice ({error}); install it again") from error
+        return built(directory, name, cls)
 
     # ---- encode
 

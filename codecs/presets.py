@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentpress.errors import FormatError
 
+T = TypeVar("T")
 DESCRIPTION, WEIGHTS = "preset.json", "weights.safetensors"
 
 
@@ -46,6 +47,15 @@ def read_preset(directory: Path, name: str) -> Preset:
     except OSError as error:
         raise FormatError(f"{path}: unreadable weights ({error}); install the preset again") from error
     return _preset(name, read_description(directory), blob, str(path))
+
+
+def built(directory: Path, name: str, make: Callable[[Preset], T]) -> T:
+    """What `make` makes of the preset in `directory`. Raises FormatError where the preset is damaged or of another codec."""
+    preset = read_preset(directory, name)
+    try:
+        return make(preset)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"{directory}: the preset does not fit {preset.description['codec']} ({error}); install it again") from error
 
 
 def _preset(name: str, description: Mapping[str, Any], blob: bytes, where: str) -> Preset:
