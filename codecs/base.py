@@ -108,6 +108,7 @@ class Codec(ABC):
     lossless   decode(encode(x)) == x
     bounded    keeps a pointwise bound
     exact      promises the same symbols from the same file on every machine; False where floats pick coding tables
+    drift      how far decoded values of one file may differ between machines, in standard deviations of a plane; None: not stated
     """
 
     id: ClassVar[str]
@@ -116,6 +117,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     exact: ClassVar[bool] = True
+    drift: ClassVar[float | None] = None
     name: str
     digest: bytes = b""
 

@@ -67,8 +67,9 @@ def names() -> list[str]:
 
 
 def _needs_preset(point: EntryPoint) -> bool:
+    """Or what follows a slash."""
     try:
-        return hasattr(point.load(), "from_preset")
+        return hasattr(point.load(), "from_preset") or hasattr(point.load(), "from_name")
     except (ImportError, AttributeError):  # listed all the same: whoever loads it is told why it cannot be
         return False
 
@@ -162,6 +163,8 @@ def _make(point: EntryPoint, directory: Path | None, name: str) -> Codec:
     if directory is None:
         if hasattr(cls, "from_preset"):
             raise MissingPresetError(f"the codec {name!r} needs a preset: give the path of its folder")
+        if hasattr(cls, "from_name"):
+            raise MissingPresetError(f"the codec {name!r} is one for each name: give {name}/NAME")
         codec = cls()
         codec.name = name
     else:

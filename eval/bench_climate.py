@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from latentpress.errors import InputError, LatentpressError
-from latentpress.eval.climate import baselines, speed, unbounded
+from latentpress.eval.climate import baselines, memory, speed, unbounded
 from latentpress.eval.climate.coders import Coder, OwnCoder, PeerCoder
 from latentpress.eval.climate.measure import measure
 from latentpress.eval.climate.plan import grid, line, rows_of
@@ -29,7 +29,7 @@ from latentpress.eval.rows import Row, RowCache
 
 BOUNDS = (10.0, 1.0, 0.1, 0.01)
 ROWS = "rows.jsonl"
-PARTS = ("grid", "unbounded", "speed")
+PARTS = ("grid", "unbounded", "speed", "memory")
 SPEED_PEERS = ("sz3", "sperr")
 
 
@@ -52,11 +52,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         figures["unbounded"] = {"limit": unbounded.LIMIT, "ratios": unbounded.ratios(rows), "knobs": unbounded.settings(rows)}
     if "speed" in arguments.parts and not arguments.single_planes:
         figures["speed"] = _speed(arguments, fields, own)
+    if "memory" in arguments.parts and own and not arguments.single_planes:
+        figures["memory"] = memory.costs(name)
     write_figures(arguments.figures, figures)
     text = markdown(figures)
     print(text)
     if arguments.readme:
-        write_block(arguments.readme, "climate", text)
+        write_block(arguments.readme, arguments.block, text)
     if arguments.page:
         from latentpress.eval.climate.page import write_page
 
@@ -123,7 +125,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--page", type=Path, default=None, help="HTML page with maps")
     parser.add_argument("--show", default="", metavar="FIELD", help="the page's maps (default: the first field)")
     parser.add_argument("--at", type=float, default=1.0, metavar="PERCENT", help="their bound")
-    parser.add_argument("--readme", type=Path, default=None, help="file whose figures:climate block is replaced")
+    parser.add_argument("--readme", type=Path, default=None, help="file whose figures block is replaced")
+    parser.add_argument("--block", default="climate", metavar="NAME", help="of that file (default: %(default)s)")
     arguments = parser.parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "latentpress.eval.bench_climate", *argv])
     return arguments

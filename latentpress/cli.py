@@ -95,6 +95,7 @@ def encode(
     max_error_from: Annotated[
         list[str] | None, typer.Option("--max-error-from", metavar="FILE:NAME", help="datasets: the bound of each point of NAME is its value in FILE")
     ] = None,
+    keep_mean: Annotated[bool, typer.Option("--keep-mean", help="datasets: the area-weighted mean of each plane stays, within the bound")] = False,
     scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="datasets to .zarr: of dask; else --jobs workers here")] = "",
     jobs: Jobs = 1,
     overwrite: Overwrite = False,
@@ -105,14 +106,15 @@ def encode(
     settings = {"codec": codec, "quality": quality, "bpp": bpp, "psnr": psnr, "max_bytes": max_bytes, "effort": effort, "lossless": lossless,
                 "embed_model": embed_model}  # fmt: skip
     if fields.are_datasets(inputs):
-        bounds: dict[str, Any] = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or []}
+        bounds: dict[str, Any] = {"max_error": max_error, "max_rel_error": max_rel_error, "var": var or [], "max_error_from": max_error_from or [],
+                                  "keep_mean": keep_mean}  # fmt: skip
         wanted = fields.encode_settings(settings, **bounds)
         if output.rstrip("/").endswith(".zarr"):
             print(fields.encode_store(inputs, output, wanted, scheduler=scheduler, jobs=jobs, overwrite=overwrite))
             return
         _run_all(fields.jobs_of(inputs, output), functools.partial(fields.encode_job, wanted, overwrite), output, jobs)
         return
-    fields.refuse_bounds(max_error, max_rel_error, var, max_error_from, scheduler or None)
+    fields.refuse_bounds(max_error, max_rel_error, var, max_error_from, scheduler or None, keep_mean or None)
     if STDIO in inputs:
         _encode_stdin(inputs, output, settings, overwrite)
         return

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from latentpress.eval.climate.measure import setting_of
+from latentpress.eval.climate.memory import memory_table
 from latentpress.eval.peers.fields import not_available
 from latentpress.eval.readme import table
 from latentpress.eval.rows import Row
@@ -29,6 +30,7 @@ def figures_of(rows: Sequence[Row], bounds: Sequence[float], own: str) -> dict[s
         "lossless": {"summary": summary(lossless), "fields": lossless},
         "failed": [f"{r['item']} {r['setting']} {r['codec']}: {r['error']}" for r in rows if r["status"] == "error"],
         "settings": {r["codec"]: r["options"] for r in rows},
+        "own_codecs": list(dict.fromkeys(r["codec"] for r in rows if r["own"])),
         "not_available": not_available(),
         "versions": {r["codec"]: r["versions"] for r in rows},
     }
@@ -75,13 +77,17 @@ def markdown(figures: Figures) -> str:
     """The README's block, from the figures alone: what of them is there."""
     parts = []
     if "grid" in figures:
-        parts += [bounded_table(figures["grid"]), _about(figures["grid"]), lossless_table(figures["grid"], figures["own"])]
+        if not others_of(figures["grid"], figures["own"]) or _has_peers(figures["grid"]):
+            parts += [bounded_table(figures["grid"]), _about(figures["grid"]), lossless_table(figures["grid"], figures["own"])]
+        parts += [own_table(figures["grid"], figures["own"], other) for other in others_of(figures["grid"], figures["own"])]
     if "unbounded" in figures:
         parts.append(unbounded_table(figures["unbounded"]))
     if "single_planes" in figures:
         parts.append(_planes_line(figures["single_planes"]))
     if "speed" in figures:
         parts.append(speed_table(figures["speed"]))
+    if "memory" in figures:
+        parts.append(memory_table(figures["memory"]))
     return "\n\n".join(p for p in parts if p)
 
 
@@ -105,6 +111,30 @@ def _cell(entry: Figures) -> str:
 def _middle(found: Figures) -> str:
     over = found.get("median_over_yardstick")
     return f"**{over:.2f}** (least {found['worst_over_yardstick']:.2f})" if over is not None else f"{found['median_yardstick'] or 0:.1f}"
+
+
+def others_of(found: Figures, own: str) -> list[str]:
+    """Our codecs in the grid besides the first."""
+    return [c for c in found.get("own_codecs", ()) if c != own]
+
+
+def _has_peers(found: Figures) -> bool:
+    return any(e["best"] for b in found["bounded"].values() for e in b["fields"])
+
+
+def own_table(found: Figures, own: str, other: str) -> str:
+    """Fields down, bounds across: ratio of another codec of ours / the first = quotient."""
+    bounds = [f"{b:g}" for b in found["bounds"]]
+    ratios = {(e["item"], b): e["ratios"] for b in bounds for e in found["bounded"][b]["fields"]}
+    items = list(dict.fromkeys(item for item, _ in ratios))
+    both = {k: r for k, r in ratios.items() if own in r and other in r}
+    cells = {k: f"{r[other]:.1f} / {r[own]:.1f} = {'**' if r[other] > r[own] else ''}{r[other] / r[own]:.2f}{'**' if r[other] > r[own] else ''}"
+             for k, r in both.items()}  # fmt: skip
+    lines = [[f"`{i}`", *(cells.get((i, b), "") for b in bounds)] for i in items if any((i, b) in both for b in bounds)]
+    middles = [_median([r[other] / r[own] for (_, at), r in both.items() if at == b]) for b in bounds]
+    rows = [*lines, ["**median**", *("" if m is None else f"{m:.2f}" for m in middles)]]
+    pairs = sum(e["exceedances"].get(other, 0) for b in bounds for e in found["bounded"][b]["fields"])
+    return table([f"{other} / {own}", *(f"{b} %" for b in bounds)], rows) + f"\n\nRatios as above; {pairs} points of `{other}` beyond a bound."
 
 
 def _about(found: Figures) -> str:

@@ -38,7 +38,7 @@ def jobs_of(inputs: list[str], output: str) -> list[Job]:
 def refuse_bounds(*options: Any) -> None:
     """Raises InputError where an option of datasets is given for other files."""
     if any(option not in (None, []) for option in options):
-        raise InputError("--max-error, --max-rel-error, --var, --max-error-from and --scheduler are for datasets (.nc, .zarr, .grib)")
+        raise InputError("--max-error, --max-rel-error, --var, --max-error-from, --keep-mean and --scheduler are for datasets (.nc, .zarr, .grib)")
 
 
 def is_dataset_file(path: Path) -> bool:
@@ -60,7 +60,7 @@ def print_variables(rows: list[dict[str, Any]]) -> None:
 
 
 def encode_settings(
-    given: dict[str, Any], *, max_error: float | None, max_rel_error: float | None, var: list[str], max_error_from: list[str]
+    given: dict[str, Any], *, max_error: float | None, max_rel_error: float | None, var: list[str], max_error_from: list[str], keep_mean: bool = False
 ) -> dict[str, Any]:
     """Keyword arguments of encode_dataset. given: options that images have too. Raises InputError for those that fields do not have."""
     from latentpress.fields.options import bounds_from, variables_of
@@ -75,7 +75,7 @@ def encode_settings(
             raise InputError(f"--max-error-from {text}: {name} has a setting by --var already")
         variables[name] = {"max_error": bound}
     return {"max_error": max_error, "max_rel_error": max_rel_error, "quality": given["quality"], "lossless": given["lossless"],
-            "variables": variables, "codec": given["codec"], "effort": given["effort"]}  # fmt: skip
+            "variables": variables, "codec": given["codec"], "effort": given["effort"], "keep_mean": keep_mean}  # fmt: skip
 
 
 def encode_job(settings: dict[str, Any], overwrite: bool, job: Job) -> str:
@@ -99,7 +99,9 @@ def encode_store(inputs: list[str], output: str, settings: dict[str, Any], *, sc
 
     if len(inputs) != 1:
         raise InputError(f"{output}: a store is made of one dataset; give one input")
-    options = {**settings, "codec": settings["codec"] or "lattice"}
+    if settings["keep_mean"]:
+        raise InputError("--keep-mean: for .lpz files; the chunks of a store are coded each on its own")
+    options = {k: v for k, v in settings.items() if k != "keep_mean"} | {"codec": settings["codec"] or "lattice"}
     console = Console(stderr=True)
     with Bar(*Bar.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         row = bar.add_task("regions", total=None)

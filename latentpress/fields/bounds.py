@@ -128,6 +128,12 @@ def fill_values(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> tuple[Any, li
     return (different[0] if different else None), different[1:]
 
 
+def missing_values(dtype: np.dtype[Any], attrs: Mapping[str, Any]) -> list[Any]:
+    """All values that mean "missing" besides NaN, of the data's type."""
+    fill, others = fill_values(dtype, attrs)
+    return others if fill is None else [fill, *others]
+
+
 def _typed(value: Any, dtype: np.dtype[Any]) -> Any:
     try:
         typed = np.asarray(value).astype(dtype)[()]

@@ -15,6 +15,7 @@ from latentpress.errors import FormatError, LimitError
 from latentpress.fields.attributes import attribute_json, attribute_of
 from latentpress.fields.bounds import MOST_AXES
 from latentpress.fields.exact import known_dtype
+from latentpress.fields.means import Means, means_of
 
 CODEC, KEY = "dataset", "dataset"
 MOST_DIMENSIONS = 32
@@ -23,7 +24,8 @@ _SIZE = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """dtype: as `exact.dtype_of` names it; coded: what a codec made, without chunks, or None for exact bytes; rank: length of its positions."""
+    """dtype: as `exact.dtype_of` names it; coded: what a codec made, without chunks, or None for exact bytes; rank: length of its positions;
+    means: what keeps the means of its planes, or None."""
 
     name: str
     dims: tuple[str, ...]
@@ -33,6 +35,7 @@ class Variable:
     encoding: Mapping[str, Any] = field(default_factory=dict)
     coded: Encoded | None = None
     rank: int = 0
+    means: Means | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,8 @@ def _variable_json(v: Variable) -> dict[str, Any]:
         plain["encoding"] = dict(v.encoding)
     if v.coded is not None:
         plain |= {"codec": v.coded.codec, "digest": v.coded.digest.hex(), "parameters": dict(v.coded.parameters), "rank": v.rank}
+    if v.means is not None:
+        plain["means"] = v.means.json()
     return plain
 
 
@@ -142,7 +147,8 @@ def _coded(v: Variable, plain: Mapping[str, Any]) -> Variable:
         raise FormatError(f"digest of {v.name!r}: {error}") from error
     coded = Encoded(codec=_text(plain["codec"], f"codec of {v.name!r}"), digest=digest, shape=v.shape, dtype=dtype.name, dims=v.dims,
                     parameters={k: _count(n, f"parameter {k!r} of {v.name!r}") for k, n in parameters.items()}, chunks=())  # fmt: skip
-    return Variable(**{**vars(v), "coded": coded, "rank": rank})
+    means = means_of(plain["means"], v.shape, dtype, v.name) if "means" in plain else None
+    return Variable(**{**vars(v), "coded": coded, "rank": rank, "means": means})
 
 
 def _attrs_of(plain: Mapping[str, Any], owner: str) -> dict[str, Any]:

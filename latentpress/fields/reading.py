@@ -18,9 +18,11 @@ from latentpress import api, container
 from latentpress.codecs.base import Chunk, Codec, Encoded
 from latentpress.container import ChunkEntry, Limits
 from latentpress.errors import FormatError, InputError, LatentpressError, LimitError
+from latentpress.fields.bounds import missing_values
 from latentpress.fields.description import CODEC, KEY, Description, Variable, description_of, file_position, own_chunk
 from latentpress.fields.exact import exact_array, known_dtype
 from latentpress.fields.lost import fill_of, mark_lost
+from latentpress.fields.means import corrected
 
 Region = tuple[slice, ...]
 
@@ -99,6 +101,8 @@ class DatasetFile:
         part = replace(coded, chunks=tuple(own_chunk(v, file_position(number, c.position, self.width), c.payload) for c in chunks))
         whole_or_part = codec.decode(part) if whole or not in_parts else codec.decode_region(part, where)
         data: NDArray[Any] = whole_or_part.data if whole or in_parts else whole_or_part.data[where]
+        if v.means is not None and data.shape == shape and data.dtype == known_dtype(v.dtype):
+            data = corrected(data, v.means, region=where, shape=v.shape, missing=missing_values(data.dtype, v.attrs))
         if self.partial and in_parts and data.shape == shape:
             there = {file_position(number, c.position, self.width) for c in chunks}
             data = mark_lost(data, v, where, lambda part: [file_position(number, p, self.width) in there for p in codec.chunks_of(coded, part)])

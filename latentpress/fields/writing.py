@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress import container
-from latentpress.codecs.base import Chunk, Codec, Encoded, Signal
+from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.registry import load_codec
 from latentpress.errors import InputError, LatentpressError
-from latentpress.fields.bounds import Request, plan, requests_of
+from latentpress.fields import keeping
+from latentpress.fields.bounds import Plan, Request, missing_values, plan, requests_of
 from latentpress.fields.description import CODEC, KEY, Description, Variable, description_bytes, file_position
 from latentpress.fields.exact import KINDS, dtype_of, exact_bytes
+from latentpress.fields.means import Means
 from latentpress.fields.sources import kept_encoding, raw_dataset
 
 if TYPE_CHECKING:
@@ -24,12 +27,13 @@ if TYPE_CHECKING:
 
 DEFAULT_CODEC = "lattice"
 DEFAULT_EFFORT = 2
+BASED_CODEC, BASED_EFFORT = "bounded/vaeformer-field", 3  # beside the default from this effort on: smaller for smooth fields at loose bounds
 
 
 def encode_dataset(
     source: xarray.Dataset | str | PathLike[str], *, max_error: float | NDArray[Any] | None = None, max_rel_error: float | None = None,
     lossless: bool = False, quality: float | None = None, variables: Mapping[str, Mapping[str, Any]] | None = None,
-    codec: str | PathLike[str] | Codec | None = None, effort: int = DEFAULT_EFFORT,
+    codec: str | PathLike[str] | Codec | None = None, effort: int = DEFAULT_EFFORT, keep_mean: bool = False,
 ) -> bytes:  # fmt: skip
     """The bytes of an .lpz file of a whole dataset.
 
@@ -37,7 +41,9 @@ def encode_dataset(
     max_error    |decoded - source| of every point of every field, at most, in its units; an array is a bound for each point
     max_rel_error, lossless, quality (0 to 100; 50 unless another is given)   in its place
     variables    settings of single variables, as in {"t2m": {"max_error": 0.05}}
-    codec        of domain "field" (default lattice)
+    codec        of domain "field" (default lattice; from effort 3 on, with max_error, bounded/vaeformer-field for the fields where it is smaller)
+    keep_mean    the mean of each plane, weighted by the cosine of latitude where its rows are latitudes, is off by less than half a unit in the
+                 last place of the plane's largest value (float64: 2^15 of them), or half a packing step; the bound holds all the same
     Fields are numeric variables of two or more dimensions, the last two being the grid; coordinates and all others are exact.
     Raises InputError, UnsupportedError, BoundError, MissingPresetError, MissingExtraError.
     """
@@ -46,8 +52,10 @@ def encode_dataset(
     coder = codec if isinstance(codec, Codec) else load_codec(os.fspath(codec or DEFAULT_CODEC))
     if coder.domain != "field":
         raise InputError(f"{coder.name} codes {coder.domain}s; a codec of fields is expected, such as {DEFAULT_CODEC}")
+    other = load_codec(BASED_CODEC) if codec is None and effort >= BASED_EFFORT else None
     wanted = requests_of(dataset, common, variables or {})
-    parts = [_one(str(name), v, wanted.get(str(name)), coder, effort) for name, v in dataset.variables.items()]
+    ways = _Ways(coder, other, effort, keep_mean)
+    parts = [_one(dataset, str(name), v, wanted.get(str(name)), ways) for name, v in dataset.variables.items()]
     description = Description(
         variables=tuple(v for v, _ in parts), attrs=dataset.attrs, sizes={str(d): n for d, n in dataset.sizes.items()},
         unlimited=tuple(str(d) for d in dataset.encoding.get("unlimited_dims", ()) if d in dataset.sizes),
@@ -65,7 +73,17 @@ def _placed(parts: list[tuple[Variable, tuple[Chunk, ...]]], width: int) -> Iter
         yield Chunk(payload=b"")
 
 
-def _one(name: str, v: Any, request: Request | None, codec: Codec, effort: int) -> tuple[Variable, tuple[Chunk, ...]]:
+@dataclass(frozen=True)
+class _Ways:
+    """How fields are coded. other: one that floats with an absolute bound may take instead, where it is smaller."""
+
+    codec: Codec
+    other: Codec | None
+    effort: int
+    keep_mean: bool
+
+
+def _one(dataset: Any, name: str, v: Any, request: Request | None, ways: _Ways) -> tuple[Variable, tuple[Chunk, ...]]:
     """A variable and its chunks. request: None for what is no field."""
     try:
         data, attrs = _native(np.asarray(v.values)), dict(v.attrs)
@@ -75,13 +93,36 @@ def _one(name: str, v: Any, request: Request | None, codec: Codec, effort: int) 
             return Variable(**usual, attrs=attrs), (Chunk(payload=exact_bytes(data)),)
         todo = plan(data, attrs, request)
         signal = Signal(data=data, dims=usual["dims"], meta={} if todo.fill is None else {"fill": todo.fill})
-        encoded = codec.encode(signal, todo.target, effort=effort)
+        codecs = [ways.codec, ways.other] if ways.other is not None and data.dtype.kind == "f" and _is_bound(todo.target) else [ways.codec]
+        results = [(codec, *_coded(dataset, v, signal, todo, request, replace(ways, codec=codec))) for codec in codecs]
+        codec, encoded, means, kept = min(results, key=lambda result: _size(result[1]))
     except LatentpressError as error:
         error.args = tuple(f"{name}: {a}" if i == 0 and isinstance(a, str) else a for i, a in enumerate(error.args))
         raise
     rank = max(len(chunk.position) for chunk in encoded.chunks)
     usual["encoding"] |= _preferred_chunks(codec, encoded)
-    return Variable(**usual, attrs=attrs | dict(todo.recorded), coded=encoded, rank=rank), encoded.chunks
+    return Variable(**usual, attrs=attrs | dict(todo.recorded) | kept, coded=encoded, rank=rank, means=means), encoded.chunks
+
+
+def _is_bound(target: Target) -> bool:
+    """One number above 0 for all points."""
+    return target.max_error is not None and np.ndim(target.max_error) == 0 and float(target.max_error) > 0
+
+
+def _size(encoded: Encoded) -> int:
+    """Bytes in the file, about."""
+    return len(encoded.codec) + sum(len(chunk.payload) for chunk in encoded.chunks)
+
+
+def _coded(dataset: Any, v: Any, signal: Signal, todo: Plan, request: Request, ways: _Ways) -> tuple[Encoded, Means | None, dict[str, Any]]:
+    """What the codec makes, what keeps the means, and the attribute that says so."""
+    if not ways.keep_mean or not todo.recorded:
+        return ways.codec.encode(signal, todo.target, effort=ways.effort), None, {}
+    keeping.refuse(request)
+    weights = keeping.row_weights(dataset, v)
+    missing = missing_values(signal.data.dtype, v.attrs)
+    encoded, means = keeping.encode_keeping(ways.codec, signal, todo.target, effort=ways.effort, weights=weights, missing=missing)
+    return encoded, means, {keeping.ATTRIBUTE: "of each plane, weighted by the cosine of latitude" if np.ptp(weights) else "of each plane"}
 
 
 def _preferred_chunks(codec: Any, encoded: Encoded) -> dict[str, Any]:

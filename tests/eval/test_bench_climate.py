@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
 
 from latentpress.errors import InputError
 from latentpress.eval.bench_climate import parse, run
-from latentpress.eval.climate import baselines, speed, unbounded
+from latentpress.eval.climate import baselines, memory, speed, unbounded
 from latentpress.eval.climate.coders import OwnCoder, PeerCoder
 from latentpress.eval.climate.measure import Task, measure, serves
 from latentpress.eval.climate.page import _worst
@@ -121,6 +122,17 @@ def test_a_coder_that_refuses_or_fails_gives_a_row_that_says_so():
     assert row["status"] == "refused" and "asks for more" in row["error"] and serves(row, task)
     infinite = Field(name="f/y", data=np.full((4, 4), np.inf, np.float32), dims=("y", "x"))
     assert measure(Task(coder=coder, digest="", field=infinite, field_digest="", percent=0))["status"] == "error"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_memory_does_not_grow_with_the_number_of_chunks():
+    few, many = memory.costs("lattice", (1, 4), (24, 32))
+    if many["encode"] is None:
+        pytest.skip("the system does not tell")
+    assert (few["chunks"], many["chunks"]) == (1, 4) and many["field_bytes"] == 4 * few["field_bytes"]
+    for way in memory.WAYS:  # fourfold, were it to grow; a few megabytes are malloc's own habits
+        assert many[way] < 2 * max(few[way], 4e6), (way, few, many)
+    assert "| 4 |" in memory.memory_table([few, many])
 
 
 def test_tasks_travel_to_worker_processes():
