@@ -17,7 +17,8 @@ from latentpress.codecs.lattice_map import LINEAR, REACH, Map, Values, bounded_m
 from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import FormatError, InputError
 
-CLOSED_BITS = 4.5  # bits a point, about, up to which steps are counted from predictions; beyond, integers at fixed places cost the same
+CLOSED_BITS = 2.0  # bits a point, about, up to which steps are counted from predictions; beyond, integers at fixed places cost the same or less
+FINE_PACKING = 8  # packing steps in a step of the bound, from which on it does not matter that data were packed
 MAX_CLOSED_SHIFT = MAX_SHIFT - COARSE
 GAIN = 0.3  # bits a point that differences in time must seem to save before they are taken
 LOOSEST, DECADES = 0.4, 3.6  # quality: a bound of so many deviations of the data at 0, and so many decades less at 100
@@ -104,7 +105,7 @@ def prepare(x: Values, bounds: Bounds, relative: float | None, *, closed: bool |
     shifts, finest = _shifts(x, known, bounds)
     if closed is not False and (finest > 0 or relative is not None):
         found = _closed(x, known, shifts, finest, bounds, relative)
-        if found is not None and (closed or _bits(found) < CLOSED_BITS):
+        if found is not None and (closed or (_bits(found) < CLOSED_BITS and not _coarsely_packed(x, known, finest))):
             return found
     maps = _maps(x, known, finest, relative, shifted=shifts is not None)
     q = np.zeros(x.shape, np.int64)
@@ -143,6 +144,15 @@ def _closed(
         deltas = (False,) * len(maps)
     nothing = np.zeros(0, np.int32)
     return Planes(maps, deltas, known, x[~known], shifts, b"", nothing, x, bounds.error, relative, targets)
+
+
+def _coarsely_packed(x: Values, known: NDArray[np.bool_], error: float) -> bool:
+    """Whether the first plane lies on a packing lattice of hardly more places than the bound leaves: integers of that lattice are then cheaper."""
+    n = int(np.argmax(known.any((1, 2))))
+    if error <= 0 or x.dtype.kind != "f":
+        return False
+    m = bounded_map(x[n][known[n]], error)
+    return m.kind == LINEAR and (m.step > 2 * error if m.multiple == 1 else m.multiple < FINE_PACKING)
 
 
 def _bits(planes: Planes) -> float:
