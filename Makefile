@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.current
 WORKERS ?= 2
-.PHONY: report bench-photos-lossless equal-budget bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless bench-climate
+.PHONY: report bench-photos-lossless equal-budget bench-effort bench-speed-default env demo test test-long lint types linktree clean golden peers-env bench-image bench-speed bench-coder bench-lossless bench-climate bench-climate-bases
 .DEFAULT_GOAL := demo
 
 env: $(STAMP)
@@ -102,6 +102,13 @@ bench-climate: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --plot docs/climate-cost.png --page out/bench/climate/report.html \
 		--show era5_global_0p25_msl/msl --at 1 $(BENCH)
 	$(BIN)/python -P -m latentpress.eval.bench_climate --readme README.md --single-planes $(BENCH)
+
+# a base with a coded residual beside lattice alone, and what coding holds in memory
+BASES := era5_global_1p0_surface/t2m era5_global_1p0_surface/msl era5_global_1p0_surface/u10 era5_global_1p0_surface/v10 gfs_global_0p25_gh500 \
+	eraint_global_0p75_uvz ifs_global_0p5_uv200 era5_global_0p25_msl
+bench-climate-bases: env
+	$(BIN)/python -P -m latentpress.eval.bench_climate --codecs lattice bounded/vaeformer-field --peers --parts grid memory --fields $(BASES) \
+		-o out/bench/climate-bases --figures eval/figures/climate-bases.json --readme README.md --block climate-bases $(BENCH)
 
 bench-coder: peers-env
 	$(BIN)/python -P -m latentpress.eval.bench_coder $(BENCH)

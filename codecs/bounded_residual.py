@@ -23,6 +23,7 @@ class Task:
     bound   of the caller              slack  of it for what decoding may differ between machines
     step    of the residual, whose whole numbers lie around 0: where the base is near enough they are all 0
     fill    the value that +infinity of the residual stands for, or None
+    avoided the caller's fill value, which no other point may become, or None
     """
 
     values: Values
@@ -31,6 +32,7 @@ class Task:
     slack: float
     step: float
     fill: float | None
+    avoided: Any = None
 
     @classmethod
     def of(cls, values: Values, target: Target, fill: Any, drift: float) -> Task | None:
@@ -38,7 +40,7 @@ class Task:
         that is the same everywhere, too tight a bound, fill values beside infinities."""
         if values.dtype.kind != "f" or target.max_error is None or np.ndim(target.max_error):
             return None
-        known = np.isfinite(values)
+        known, avoided = np.isfinite(values), fill
         fills = None if fill is None or not np.isfinite(fill) else values == fill
         if fills is None or not fills.any():
             fill = None
@@ -49,12 +51,12 @@ class Task:
         if not known.any():
             return None
         rounding = float(np.spacing(np.abs(values[known]).max()))
-        slack = drift * _deviation(values, known) + rounding
+        slack = drift * _deviation(values, known) + 2 * rounding  # of the base's values, and of the sum
         bound = float(target.max_error)
         left = bound - slack - 2 * rounding
         if not left > LEAST_LEFT * bound:
             return None
-        return cls(values, known, bound, slack, 2 * left * (1 - 2.0**-20), None if fill is None else float(fill))
+        return cls(values, known, bound, slack, 2 * left * (1 - 2.0**-20), None if fill is None else float(fill), avoided)
 
     @property
     def for_base(self) -> Values:
@@ -73,11 +75,12 @@ class Task:
         return out
 
     def holds(self, back: Values) -> bool:
-        """The bound with the slack taken off at known points; all others bit for bit."""
+        """The bound with the slack taken off at known points, none of which became the fill value; all others bit for bit."""
         miss = np.abs(back[self.known].astype(np.float64) - self.values[self.known].astype(np.float64))
         whole = f"u{back.dtype.itemsize}"
         same = back.view(whole) == self.values.view(whole)
-        return bool((miss <= self.bound - self.slack).all()) and bool(same[~self.known].all())
+        apart = self.avoided is None or bool((back[self.known] != self.avoided).all())
+        return apart and bool((miss <= self.bound - self.slack).all()) and bool(same[~self.known].all())
 
 
 def joined(base: Values, residual: Values, step: float, fill: float | None) -> Values:

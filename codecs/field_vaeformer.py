@@ -77,7 +77,7 @@ class FieldVAEformer(Codec):
     id: ClassVar[str] = "vaeformer-field"
     domain: ClassVar[str] = "field"
     dims: ClassVar[tuple[str, ...]] = ("lat", "lon")
-    drift: ClassVar[float | None] = 2.0**-14  # measured below 2^-17 over processors' instruction sets, thread counts and float64
+    drift: ClassVar[float | None] = 2.0**-14  # measured: up to 2^-16, AVX2 or none, with oneDNN or without, float64
 
     def __init__(self, config: FieldConfig, preset: Preset, *, tile: int = TILE) -> None:
         self.core, self.preset, self.name, self.digest, self.tile = Core(config, preset), preset, preset.name, preset.digest, tile

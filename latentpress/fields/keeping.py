@@ -32,14 +32,23 @@ def refuse(request: Request) -> None:
 
 
 def row_weights(dataset: Any, v: Any) -> NDArray[np.float64]:
-    """[rows]: the cosine of latitude, where the rows of a variable are latitudes in degrees, else 1. dataset, v: raw, of xarray."""
-    rows = int(v.shape[-2])
-    latitude = dataset.variables.get(v.dims[-2])
-    units = "" if latitude is None else str(latitude.attrs.get("units", "")).lower()
-    if latitude is None or latitude.dims != (v.dims[-2],) or not (units.startswith("degree") and units.endswith(("north", "n"))):
+    """[rows]: the cosine of latitude, where the rows of a variable are latitudes (by units or name), else 1. dataset, v: raw, of xarray."""
+    rows, name = int(v.shape[-2]), v.dims[-2]
+    coordinate = dataset.variables.get(name)
+    if coordinate is None or coordinate.dims != (name,) or coordinate.dtype.kind not in "iuf" or not _is_latitude(str(name), coordinate.attrs):
         return np.ones(rows)
-    found = np.clip(np.cos(np.deg2rad(np.asarray(latitude.values, np.float64))), 0, None)
-    return found if np.isfinite(found).all() and found.any() else np.ones(rows)
+    degrees = np.asarray(coordinate.values, np.float64)
+    if not (np.abs(degrees) <= 90.001).all():
+        return np.ones(rows)
+    found = np.clip(np.cos(np.deg2rad(degrees)), 0, None)
+    return found if found.any() else np.ones(rows)
+
+
+def _is_latitude(name: str, attrs: Any) -> bool:
+    units = str(attrs.get("units", "")).lower()
+    if units:
+        return units.startswith("degree") and units.endswith(("north", "n"))
+    return attrs.get("standard_name") == "latitude" or name.lower() in ("lat", "latitude")
 
 
 def encode_keeping(

@@ -16,7 +16,7 @@ from latentpress.eval.climate.coders import OwnCoder, PeerCoder
 from latentpress.eval.climate.measure import Task, measure, serves
 from latentpress.eval.climate.page import _worst
 from latentpress.eval.climate.plan import grid
-from latentpress.eval.climate.tables import compared, figures_of, markdown, summary
+from latentpress.eval.climate.tables import compared, figures_of, markdown, others_of, summary
 from latentpress.eval.fields import Field, find_fields, read_fields
 
 for module in ("netCDF4", "h5py", "hdf5plugin", "numcodecs", "pcodec", "imagecodecs"):
@@ -112,6 +112,17 @@ def test_ours_is_compared_with_the_best_yardstick_even_where_that_broke_its_boun
     assert found["median_over_yardstick"] == 1.1 and found["worst_field"] == "b" and found["fields_with_a_broken_yardstick"] == 1
     text = markdown({"own": "lattice", "grid": figures_of(rows, [1.0], "lattice")})
     assert "12.0 / 10.0 sperr* = **1.20**" in text and "**1.10** (least 1.00)" in text
+
+
+def test_our_codecs_stand_beside_each_other():
+    rows = [entry("lattice", "a", 12, own=True), entry("bounded/x", "a", 15, own=True), entry("lattice", "b", 4, own=True)]
+    found = figures_of(rows, [1.0], "lattice")
+    assert others_of(found, "lattice") == ["bounded/x"]
+    text = markdown({"own": "lattice", "grid": found})
+    assert "15.0 / 12.0 = **1.25**" in text and "`b`" not in text and "0 points of `bounded/x` beyond a bound" in text
+    assert "sperr" not in text, "no peers, no table of them"
+    with_peers = markdown({"own": "lattice", "grid": figures_of([*rows, entry("sz3", "a", 10)], [1.0], "lattice")})
+    assert "12.0 / 10.0 sz3 = **1.20**" in with_peers and "15.0 / 12.0 = **1.25**" in with_peers
 
 
 def test_a_coder_that_refuses_or_fails_gives_a_row_that_says_so():

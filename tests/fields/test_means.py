@@ -65,6 +65,10 @@ def test_means_come_back_by_area_and_bounds_hold(tmp_path: Path) -> None:
 def test_rows_that_are_no_latitudes_weigh_the_same() -> None:
     dataset = weather()
     assert row_weights(dataset, dataset.t2m.variable) == pytest.approx(np.clip(cosines(dataset), 0, None))
+    dataset.lat.attrs.clear()
+    assert row_weights(dataset, dataset.t2m.variable) == pytest.approx(np.clip(cosines(dataset), 0, None)), "by its name"
+    metres = dataset.assign_coords(lat=dataset.lat * 1000)
+    assert (row_weights(metres, metres.t2m.variable) == 1).all()
     bare = dataset.drop_vars("lat")
     assert (row_weights(bare, bare.t2m.variable) == 1).all()
     blob = latentpress.encode_dataset(bare, max_error=0.5, keep_mean=True)
