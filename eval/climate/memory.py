@@ -19,7 +19,7 @@ from latentpress.eval.memory import PeakMemory
 from latentpress.eval.readme import table
 
 CHUNKS = (1, 4, 16)
-SHAPE = (91, 180)
+SHAPE = (61, 120)
 BOUND = 0.3  # about a hundredth of the deviation
 WAYS = ("encode", "decode", "decode_chunk")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentpress import container
-from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
+from latentpress.codecs.base import Chunk, Codec, Encoded, Signal
 from latentpress.codecs.registry import load_codec
 from latentpress.errors import InputError, LatentpressError
 from latentpress.fields import keeping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CODEC = "lattice"
 DEFAULT_EFFORT = 2
-BASED_CODEC, BASED_EFFORT = "bounded/vaeformer-field", 3  # beside the default from this effort on: smaller for smooth fields at loose bounds
 
 
 def encode_dataset(
@@ -41,7 +40,7 @@ def encode_dataset(
     max_error    |decoded - source| of every point of every field, at most, in its units; an array is a bound for each point
     max_rel_error, lossless, quality (0 to 100; 50 unless another is given)   in its place
     variables    settings of single variables, as in {"t2m": {"max_error": 0.05}}
-    codec        of domain "field" (default lattice; from effort 3 on, with max_error, bounded/vaeformer-field for the fields where it is smaller)
+    codec        of domain "field" (default lattice)
     keep_mean    the mean of each plane, weighted by the cosine of latitude where its rows are latitudes, is off by less than half a unit in the
                  last place of the plane's largest value (float64: 2^15 of them), or half a packing step; the bound holds all the same
     Fields are numeric variables of two or more dimensions, the last two being the grid; coordinates and all others are exact.
@@ -52,9 +51,8 @@ def encode_dataset(
     coder = codec if isinstance(codec, Codec) else load_codec(os.fspath(codec or DEFAULT_CODEC))
     if coder.domain != "field":
         raise InputError(f"{coder.name} codes {coder.domain}s; a codec of fields is expected, such as {DEFAULT_CODEC}")
-    other = load_codec(BASED_CODEC) if codec is None and effort >= BASED_EFFORT else None
     wanted = requests_of(dataset, common, variables or {})
-    ways = _Ways(coder, other, effort, keep_mean)
+    ways = _Ways(coder, effort, keep_mean)
     parts = [_one(dataset, str(name), v, wanted.get(str(name)), ways) for name, v in dataset.variables.items()]
     description = Description(
         variables=tuple(v for v, _ in parts), attrs=dataset.attrs, sizes={str(d): n for d, n in dataset.sizes.items()},
@@ -75,10 +73,9 @@ def _placed(parts: list[tuple[Variable, tuple[Chunk, ...]]], width: int) -> Iter
 
 @dataclass(frozen=True)
 class _Ways:
-    """How fields are coded. other: one that floats with an absolute bound may take instead, where it is smaller."""
+    """How fields are coded."""
 
     codec: Codec
-    other: Codec | None
     effort: int
     keep_mean: bool
 
@@ -93,25 +90,13 @@ def _one(dataset: Any, name: str, v: Any, request: Request | None, ways: _Ways) 
             return Variable(**usual, attrs=attrs), (Chunk(payload=exact_bytes(data)),)
         todo = plan(data, attrs, request)
         signal = Signal(data=data, dims=usual["dims"], meta={} if todo.fill is None else {"fill": todo.fill})
-        codecs = [ways.codec, ways.other] if ways.other is not None and data.dtype.kind == "f" and _is_bound(todo.target) else [ways.codec]
-        results = [(codec, *_coded(dataset, v, signal, todo, request, replace(ways, codec=codec))) for codec in codecs]
-        codec, encoded, means, kept = min(results, key=lambda result: _size(result[1]))
+        encoded, means, kept = _coded(dataset, v, signal, todo, request, ways)
     except LatentpressError as error:
         error.args = tuple(f"{name}: {a}" if i == 0 and isinstance(a, str) else a for i, a in enumerate(error.args))
         raise
     rank = max(len(chunk.position) for chunk in encoded.chunks)
-    usual["encoding"] |= _preferred_chunks(codec, encoded)
+    usual["encoding"] |= _preferred_chunks(ways.codec, encoded)
     return Variable(**usual, attrs=attrs | dict(todo.recorded) | kept, coded=encoded, rank=rank, means=means), encoded.chunks
-
-
-def _is_bound(target: Target) -> bool:
-    """One number above 0 for all points."""
-    return target.max_error is not None and np.ndim(target.max_error) == 0 and float(target.max_error) > 0
-
-
-def _size(encoded: Encoded) -> int:
-    """Bytes in the file, about."""
-    return len(encoded.codec) + sum(len(chunk.payload) for chunk in encoded.chunks)
 
 
 def _coded(dataset: Any, v: Any, signal: Signal, todo: Plan, request: Request, ways: _Ways) -> tuple[Encoded, Means | None, dict[str, Any]]:

@@ -66,22 +66,23 @@ def test_a_real_file_keeps_a_hundredth_of_its_deviation(name: str) -> None:
 
 
 @pytest.mark.skipif("bounded" not in {e.name for e in entry_points(group="latentpress.codecs")}, reason="the environment is older: make env")
-def test_from_effort_3_on_a_smooth_field_takes_a_base_where_that_is_smaller() -> None:
-    if not (SHARED / "aifs_global_0p25_t500.nc").is_file():
-        pytest.skip("the shared climate files are not here")
-    smooth = xarray.decode_cf(raw(SHARED / "aifs_global_0p25_t500.nc")).t500.values[200:400, 300:700].astype(np.float32)
-    rough = (smooth + np.random.default_rng(0).normal(0, 30, smooth.shape)).astype(np.float32)
-    dataset = xarray.Dataset({"smooth": (("y", "x"), smooth), "rough": (("y", "x"), rough)})
-    bound = float(smooth.std()) / 10
-    sizes = []
-    for effort in (2, 3):
-        blob = latentpress.encode_dataset(dataset, max_error=bound, effort=effort, keep_mean=effort == 3)
-        rows = {row["name"]: row for row in describe_dataset(blob)}
-        back = latentpress.decode_dataset(blob)
-        assert all(float(abs(back[name].astype(float) - dataset[name]).max()) <= bound for name in dataset)
-        assert rows["rough"]["codec"] == "lattice" and rows["smooth"]["codec"] == ("lattice" if effort == 2 else "bounded/vaeformer-field")
-        sizes.append(rows["smooth"]["bytes"])
-    assert sizes[1] < 0.9 * sizes[0]
+def test_a_base_with_a_residual_keeps_bounds_and_means_in_a_dataset(tmp_path: Path) -> None:
+    source = weather_file(tmp_path)
+    blob = latentpress.encode_dataset(source, max_error=0.5, codec="bounded/vaeformer-field", keep_mean=True)
+    before, back = raw(source), latentpress.decode_dataset(blob, decode_cf=False)
+    assert {row["codec"] for row in describe_dataset(blob)} == {"bounded/vaeformer-field", "exact"}
+    assert 0 < abs(before.t2m.values.astype(float) - back.t2m.values).max() <= 0.5
+    assert abs(before.sst.values.astype(int) - back.sst.values).max() <= 50
+    lazy = xarray.open_dataset(blob, engine=LatentpressBackend, decode_times=False)
+    np.testing.assert_array_equal(lazy.t2m[1, 3:9].values, back.t2m.values[1, 3:9])
+
+
+@pytest.mark.xfail(reason="lattice may decode a point to the fill value beside it, and readers then take it as missing")
+def test_points_beside_the_fill_value_do_not_become_missing() -> None:
+    data = np.round(np.random.default_rng(0).normal(0, 10, (40, 50))).astype(np.int16)
+    for fill in range(-4, 4):
+        codec = Latentpress(max_error=2.0, fill=fill)
+        assert ((codec.decode(codec.encode(data)) == fill) == (data == fill)).all()
 
 
 def test_numcodecs_with_the_real_codec() -> None:
