@@ -76,16 +76,18 @@ class Planes:
     error: NDArray[np.float64] | float
     relative: float | None
     targets: NDArray[np.float64] | None = None
+    fill: Any = None
 
     @property
     def head(self) -> Block:
         return Block(self.maps, self.deltas, self.known, self.apart, self.shifts, self.tails, b"", self.targets is not None)
 
     def holds(self, back: Values) -> bool:
-        """Points apart bit for bit, all others within the bound."""
+        """Points apart bit for bit, all others within the bound and not what readers take as missing."""
         whole = f"u{back.dtype.itemsize}"
         same = back.view(whole) == self.source.view(whole)
-        return bool((same | (self.known & within(self.source, back, self.error, self.relative))).all())
+        close = self.known & within(self.source, back, self.error, self.relative) & finite(back, self.fill)
+        return bool((same | close).all())
 
 
 def within(x: Values, back: Values, error: NDArray[np.float64] | float, relative: float | None) -> NDArray[np.bool_]:
@@ -119,14 +121,14 @@ def prepare(x: Values, bounds: Bounds, relative: float | None, *, closed: bool |
             kept, last, bits = split_tails(m, x[n][at], q[n][at])
             back[n][at] = np.where(kept, x[n][at], back[n][at])
             tails.append((n, last, bits))
-    known &= within(x, back, finest if shifts is None else bounds.error, relative)
+    known &= within(x, back, finest if shifts is None else bounds.error, relative) & finite(back, bounds.fill)
     packed = _packed_tails(tails, finite(x, bounds.fill), known)
     deltas = _deltas(q, known, maps)
     coded = np.where(known, q, 0)
     for n in reversed(range(len(q))):
         if deltas[n]:
             coded[n] = coded[n] - coded[n - 1]
-    return Planes(maps, deltas, known, x[~known], shifts, packed, coded.astype(np.int32), x, bounds.error, relative)
+    return Planes(maps, deltas, known, x[~known], shifts, packed, coded.astype(np.int32), x, bounds.error, relative, fill=bounds.fill)
 
 
 def _closed(
@@ -143,7 +145,7 @@ def _closed(
     if any(deltas) and np.abs(targets).max() > REACH:
         deltas = (False,) * len(maps)
     nothing = np.zeros(0, np.int32)
-    return Planes(maps, deltas, known, x[~known], shifts, b"", nothing, x, bounds.error, relative, targets)
+    return Planes(maps, deltas, known, x[~known], shifts, b"", nothing, x, bounds.error, relative, targets, bounds.fill)
 
 
 def _coarsely_packed(x: Values, known: NDArray[np.bool_], error: float) -> bool:

@@ -77,7 +77,6 @@ def test_a_base_with_a_residual_keeps_bounds_and_means_in_a_dataset(tmp_path: Pa
     np.testing.assert_array_equal(lazy.t2m[1, 3:9].values, back.t2m.values[1, 3:9])
 
 
-@pytest.mark.xfail(reason="lattice may decode a point to the fill value beside it, and readers then take it as missing")
 def test_points_beside_the_fill_value_do_not_become_missing() -> None:
     data = np.round(np.random.default_rng(0).normal(0, 10, (40, 50))).astype(np.int16)
     for fill in range(-4, 4):
