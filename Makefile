@@ -95,7 +95,7 @@ bench-speed-default: env
 
 bench-lossless: peers-env bench-photos-lossless
 	$(BIN)/python -P -m latentpress.eval.bench_arrays --readme README.md $(BENCH)
-	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost
+	$(BIN)/python -P -m latentpress.eval.bench_circuit_cost --readme README.md
 
 # gridded fields: rows stay in out/bench/climate, so that peers are measured once; BENCH="--again lattice" measures ours again
 bench-climate: peers-env

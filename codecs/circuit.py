@@ -1,6 +1,6 @@
 """circuit: lossless arrays of small images or rows, coded by a probabilistic circuit that was trained on their like.
 
-    samples -> columns of digits 0 .. values-1 (patches for what is out of range) -> blocks -> encode_block
+    samples -> columns of digits 0 .. values-1 (patches for what is out of range) -> blocks -> the nearest cluster of each -> encode_block
 
 A chunk is a block of samples: its first 8 bytes of SHA-256, its patches, its stream. Any block decodes alone, and proves itself.
 """
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from latentpress.codecs.base import Chunk, Codec, Encoded, Signal, Target
 from latentpress.codecs.presets import Preset, read_preset
 from latentpress.codecs.varint import read_signed, read_varint, signed_varint, varint
+from latentpress.entropy.circuit_clusters import nearest
 from latentpress.entropy.circuit_exact import IntegerCircuit, carrier_of, decode_block, encode_block
 from latentpress.entropy.circuit_pack import unpack
 from latentpress.errors import ChecksumError, FormatError, UnsupportedError
@@ -99,11 +100,14 @@ class Circuit(Codec):
     directory: Path | None = None  # of the preset, where there is one
 
     def __init__(
-        self, name: str, circuit: IntegerCircuit, columns: Columns, *, digest: bytes, description: Mapping[str, Any], weight_bytes: int
-    ) -> None:
+        self, name: str, circuit: IntegerCircuit, columns: Columns, centres: NDArray[np.uint8], *, digest: bytes, description: Mapping[str, Any],
+        weight_bytes: int,
+    ) -> None:  # fmt: skip
         if columns.variables != circuit.tree.size or columns.values != circuit.values:
             raise FormatError(f"{name}: its columns make {columns.variables} variables, its circuit has {circuit.tree.size}")
-        self.name, self.circuit, self.columns, self.digest = name, circuit, columns, digest
+        if centres.shape != (circuit.clusters, columns.variables):
+            raise FormatError(f"{name}: centres {centres.shape} for {circuit.clusters} clusters of {columns.variables} variables")
+        self.name, self.circuit, self.columns, self.centres, self.digest = name, circuit, columns, centres, digest
         self.description, self.weight_bytes = description, weight_bytes
         self.block = int(description.get("block", 2500))
         if not 1 <= self.block <= MAX_BLOCK:
@@ -123,7 +127,8 @@ class Circuit(Codec):
             raise FormatError(f"{preset.name}: no weights of a circuit")
         circuit = unpack(weights)
         columns = Columns(weights["low"].astype(np.int64), weights["digits"].astype(np.int64), circuit.values)
-        return cls(preset.name, circuit, columns, digest=preset.digest, description=preset.description,
+        centres = weights.get("centres", np.zeros((1, columns.variables), np.uint8))
+        return cls(preset.name, circuit, columns, centres, digest=preset.digest, description=preset.description,
                    weight_bytes=sum(a.nbytes for a in weights.values()))  # fmt: skip
 
     @cached_property
@@ -160,16 +165,18 @@ class Circuit(Codec):
     def _payload(self, rows: NDArray[Any]) -> bytes:
         wide = rows.astype(np.int64)
         symbols, outside = self.columns.symbols(wide)
-        return self._written(rows, symbols, outside, wide.ravel()[outside])
+        return self._written(rows, symbols, nearest(self.centres, symbols), outside, wide.ravel()[outside])
 
-    def _written(self, rows: NDArray[Any], symbols: NDArray[np.int64], outside: NDArray[np.int64], patches: NDArray[np.int64]) -> bytes:
+    def _written(
+        self, rows: NDArray[Any], symbols: NDArray[np.int64], clusters: NDArray[np.int64], outside: NDArray[np.int64], patches: NDArray[np.int64]
+    ) -> bytes:
         head = _digest(rows) + varint(len(outside))
         for gap, value in zip(np.diff(outside, prepend=-1).tolist(), patches.tolist(), strict=True):
             head += varint(gap - 1) + signed_varint(value)
         if not len(rows):
             return head
         nodes = np.ascontiguousarray(symbols[:, self.circuit.tree.variables].T)
-        return head + encode_block(self.carrier, nodes)
+        return head + encode_block(self.carrier, nodes, clusters)
 
     def decode(self, encoded: Encoded) -> Signal:
         data = self._decoded(encoded, range(self.places(encoded)))
@@ -209,48 +216,45 @@ class Circuit(Codec):
         sizes = [max(0, min(block, total - b * block)) for b in blocks]
         chunks = {c.position[0] if c.position else 0: c.payload for c in encoded.chunks}
         work = [(b, size, chunks[b]) for b, size in zip(blocks, sizes, strict=True) if b in chunks]
-        results = dict(zip((b for b, _, _ in work), _in_threads(lambda w: self._read(w[2], w[1], encoded.dtype)[0], work), strict=True))
+        results = dict(zip((b for b, _, _ in work), _in_threads(lambda w: self._read(w[2], w[1], encoded.dtype).rows, work), strict=True))
         width = len(self.columns.low)
         parts = [results[b] if b in results else np.zeros((size, width), encoded.dtype) for b, size in zip(blocks, sizes, strict=True)]
         return np.concatenate(parts) if parts else np.zeros((0, width), encoded.dtype)
 
-    def _read(self, payload: bytes, samples: int, dtype: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(samples, symbols, where patches are, patches) of one chunk. Raises FormatError, ChecksumError."""
+    def _read(self, payload: bytes, samples: int, dtype: str) -> _Block:
+        """One chunk. Raises FormatError, ChecksumError."""
         stored, at = payload[:HASH_BYTES], HASH_BYTES
         outside, patches, at = _patches(payload, at, samples * len(self.columns.low))
-        if samples:
-            nodes = decode_block(self.carrier, samples, payload[at:])
-            symbols = np.empty((samples, self.columns.variables), np.int64)
-            symbols[:, self.circuit.tree.variables] = nodes.T
-        elif at != len(payload):
-            raise FormatError("damaged stream: bytes after an empty block")
-        else:
-            symbols = np.empty((0, self.columns.variables), np.int64)
+        nodes, clusters = decode_block(self.carrier, samples, payload[at:])
+        symbols = np.empty((samples, self.columns.variables), np.int64)
+        symbols[:, self.circuit.tree.variables] = nodes.T
         wide = self.columns.integers(symbols)
         wide.ravel()[outside] = patches
         rows = wide.astype(dtype)
         if _digest(rows) != stored:
             raise ChecksumError("content of a block (SHA-256)", 0, int.from_bytes(stored[:4], "little"), int.from_bytes(_digest(rows)[:4], "little"))
-        return rows, symbols, outside, patches
+        return _Block(rows, symbols, clusters, outside, patches)
 
     def symbols(self, encoded: Encoded) -> tuple[NDArray[np.int32], ...]:
-        """A chunk: how many patches; for each its index and its value as two halves; then all digits, sample after sample."""
+        """A chunk: how many patches; for each its index and its value as two halves; the cluster of each sample; all digits, sample after sample."""
         out = []
         for chunk, size in self._sized(encoded):
-            _, symbols, outside, patches = self._read(chunk.payload, size, encoded.dtype)
-            halves = np.ascontiguousarray(np.stack([outside, patches], 1)).view(np.int32).ravel()  # little-endian machines; see recode
-            out.append(np.concatenate([np.array([len(outside)], np.int32), halves, symbols.ravel().astype(np.int32)]))
+            b = self._read(chunk.payload, size, encoded.dtype)
+            halves = np.ascontiguousarray(np.stack([b.outside, b.patches], 1)).view(np.int32).ravel()  # little-endian machines; see recode
+            parts = [np.array([len(b.outside)]), halves, b.clusters, b.symbols.ravel()]
+            out.append(np.concatenate([part.astype(np.int32) for part in parts]))
         return tuple(out)
 
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         chunks = []
-        for (chunk, _), flat in zip(self._sized(encoded), symbols, strict=True):
+        for (chunk, size), flat in zip(self._sized(encoded), symbols, strict=True):
             count = int(flat[0])
             pairs = np.ascontiguousarray(flat[1 : 1 + 4 * count]).view(np.int64).reshape(count, 2)
-            digits = flat[1 + 4 * count :].reshape(-1, self.columns.variables).astype(np.int64)
+            rest = flat[1 + 4 * count :].astype(np.int64)
+            clusters, digits = rest[:size], rest[size:].reshape(size, self.columns.variables)
             wide = self.columns.integers(digits)
             wide.ravel()[pairs[:, 0]] = pairs[:, 1]
-            payload = self._written(wide.astype(encoded.dtype), digits, pairs[:, 0], pairs[:, 1])
+            payload = self._written(wide.astype(encoded.dtype), digits, clusters, pairs[:, 0], pairs[:, 1])
             chunks.append(dataclasses.replace(chunk, payload=payload))
         return dataclasses.replace(encoded, chunks=tuple(chunks))
 
@@ -267,11 +271,23 @@ class Circuit(Codec):
         c = self.circuit
         edges = 2 * (c.tree.size - 1) * c.states**2
         return {
-            "parameters": int((c.transitions[1:] > 0).sum()) + c.leaves.size, "weight_bytes": self.weight_bytes,
-            "licence": self.description.get("licence", ""), "sample_shape": self.sample_shape, "states": c.states,
+            "parameters": int((c.transitions > 0).sum()) + c.leaves.size, "weight_bytes": self.weight_bytes,
+            "licence": self.description.get("licence", ""), "sample_shape": self.sample_shape, "states": c.states, "clusters": c.clusters,
             "macs_per_sample": {"encode": edges, "decode": edges},
             "paper": "Liu, Mandt, Van den Broeck 2022, Lossless compression with probabilistic circuits",
         }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """What a chunk holds. rows [samples, columns]; symbols int64 [samples, variables]; clusters int64 [samples]; outside, patches int64: flat indices
+    of values out of range, and these."""
+
+    rows: NDArray[Any]
+    symbols: NDArray[np.int64]
+    clusters: NDArray[np.int64]
+    outside: NDArray[np.int64]
+    patches: NDArray[np.int64]
 
 
 def _in_threads(work: Callable[[_T], _U], items: list[_T]) -> list[_U]:

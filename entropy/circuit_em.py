@@ -55,6 +55,20 @@ class Statistics:
             mine.lerp_(new, rate)
 
 
+def own_statistics(circuit: Circuit) -> Statistics:
+    """What a circuit expects of its own samples."""
+    n, values, states = circuit.leaves.shape
+    out = Statistics.zeros(n, values, states)
+    out.root[:] = circuit.root
+    use = torch.empty(n, states)  # how often each state is taken
+    use[0] = circuit.root
+    for first, stop in circuit.tree.levels[1:]:
+        out.edges[first:stop] = use[torch.from_numpy(circuit.tree.parents[first:stop])][:, :, None] * circuit.transitions[first:stop]
+        use[first:stop] = out.edges[first:stop].sum(1)
+    torch.mul(circuit.leaves, use[:, None], out=out.leaves)
+    return out
+
+
 def add_statistics(circuit: Circuit, nodes: Tensor, out: Statistics) -> Tensor:
     """Adds the expected counts of a batch (edges without their factor `transitions`) and gives the log-likelihoods, float64 [b]."""
     up = circuit.upward(nodes)
@@ -114,7 +128,7 @@ class Learner:
     def update(self) -> None:
         """Parameters from the running statistics."""
         c, s, n = self.circuit, self.smoothing, self.samples
-        c.root = _normal(self.counts.root + s.edges / n / c.states, 0)
+        c.root = normal(self.counts.root + s.edges / n / c.states, 0)
         common = self.counts.edges.sum(1, keepdim=True)
         common = common / common.sum(2, keepdim=True).clamp(min=TINY)
         torch.add(self.counts.edges, common, alpha=s.edges / n, out=c.transitions)
@@ -131,7 +145,7 @@ class Learner:
         s, n = self.smoothing, self.samples
         common = self.counts.leaves.sum(2, keepdim=True)
         common = common / common.sum(1, keepdim=True).clamp(min=TINY)
-        return _normal(self.counts.leaves + common * (s.leaves / n) + s.uniform / n / self.circuit.values, 1)
+        return normal(self.counts.leaves + common * (s.leaves / n) + s.uniform / n / self.circuit.values, 1)
 
     def _shared_leaves(self) -> None:
         """One step of EM for the mixture under each leaf, given the counts of its values."""
@@ -142,12 +156,13 @@ class Learner:
         basis = self.basis * torch.bmm(quotient, self.mixing.transpose(1, 2)).sum(0)
         common = mixing.sum(2, keepdim=True)
         common = common / common.sum(1, keepdim=True).clamp(min=TINY)
-        self.mixing = _normal(mixing + common * (s.leaves / n) + 1e-6 * s.leaves / n, 1)
-        self.basis = _normal(basis + s.uniform / n / values, 0)
+        self.mixing = normal(mixing + common * (s.leaves / n) + 1e-6 * s.leaves / n, 1)
+        self.basis = normal(basis + s.uniform / n / values, 0)
         torch.matmul(self.basis, self.mixing, out=self.circuit.leaves)
 
 
-def _normal(table: Tensor, axis: int) -> Tensor:
+def normal(table: Tensor, axis: int) -> Tensor:
+    """Sums to one along the axis."""
     return table / table.sum(axis, keepdim=True).clamp(min=TINY)
 
 
@@ -203,7 +218,7 @@ def _first_basis(histogram: Tensor, basis: int) -> Tensor:
     columns = [(grid == v).float() for v in alone]
     width = max(values / (basis - len(alone)), 1.0)
     columns += [torch.exp(-0.5 * ((grid - float(e)) / width) ** 2) * (p + 0.2 / values) for e in edges]
-    return _normal(torch.stack(columns, 1) + 1e-5 / values, 0)
+    return normal(torch.stack(columns, 1) + 1e-5 / values, 0)
 
 
 def _clusters(

@@ -1,8 +1,11 @@
 """Exact coding with circuits: integer weights, integer messages, one depth-first pass over the tree for a whole block of samples.
 
-    IntegerCircuit(tree, root, transitions, leaves, bits)      integers only; what presets hold
-    encode_block(circuit, nodes) -> bytes
-    decode_block(circuit, samples, blob) -> nodes
+    IntegerCircuit(tree, shares, roots, transitions, leaves, bits)      integers only; what presets hold
+    encode_block(carrier, nodes, clusters) -> bytes
+    decode_block(carrier, samples, blob) -> nodes, clusters
+
+A sample is coded by the circuit of its cluster: one root and one set of transitions each, the same tree and leaves for all. Samples are walked in
+the order of their clusters, so that a cluster's messages are neighbouring rows.
 
 The code of x_k needs p(x_k | everything decoded before). In depth-first order one message down and one up each edge give that for all variables:
 
@@ -14,9 +17,6 @@ The code of x_k needs p(x_k | everything decoded before). In depth-first order o
 `share` brings a sum, `scale` a greatest entry, below 2**bits by a power of two and floor. Every product and partial sum is an integer below
 2**(2 * bits), so float32 carries them exactly up to 12 bits and float64 up to 26: any order of summation, thread count, batch size or carrier gives
 the same integers. States that lose all support (a flush to zero) start again from equal shares: worse compression, never a wrong symbol.
-
-A symbol is coded in up to three steps, so that the decoder never builds a table of 256 entries: is it the variable's commonest value; which group of
-16 values; which value of the group.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,40 +32,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentpress.entropy.circuit_symbols import COUNT, MAX_VALUES, LeafTables, Receiver, Sender
 from latentpress.entropy.circuit_tree import Tree
 from latentpress.entropy.coder import RowDecoder, RowEncoder
 from latentpress.errors import FormatError
 
 LEAF_BITS = 20  # each leaf's masses sum to about 2**20, at most twice that; none is zero
-HALF = 10
 CODE_BITS = 16  # of the message that meets the leaf masses: 37 bits of mass, 24 more for the coder
-GROUP = 16
-COUNT = 1 << 24  # what the coder's entries sum to
-MAX_VALUES = GROUP * GROUP
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerCircuit:
-    """root int64 [M], sums to at most 2**bits; transitions int64 [n, M, M], rows sum to at most 2**bits; leaves int32 [n, values, M], every entry
-    at least 1, sums over values at most 2**(LEAF_BITS + 1). bits: 8 to 26; float32 carries messages up to 12 bits."""
+    """shares int64 [C], of the clusters, at least 1, sum to COUNT; roots int64 [C, M], sum to at most 2**bits; transitions integers
+    [C, n, M, M], rows sum to at most 2**bits; leaves int32 [n, values, M], every entry at least 1, sums over values at most 2**(LEAF_BITS + 1).
+    bits: 8 to 26; float32 carries messages up to 12 bits."""
 
     tree: Tree
-    root: NDArray[np.int64]
-    transitions: NDArray[np.int64]
+    shares: Integers
+    roots: Integers
+    transitions: NDArray[np.integer[Any]]
     leaves: NDArray[np.int32]
     bits: int
 
     def __post_init__(self) -> None:
         n, values, states = self.leaves.shape
-        one = 1 << self.bits
+        one, clusters = 1 << self.bits, len(self.shares)
         fits = (
-            self.tree.size == n and 8 <= self.bits <= 26 and 1 <= states <= one // 4 and 1 <= values <= MAX_VALUES and self.root.shape == (states,)
-            and self.transitions.shape == (n, states, states) and min(self.root.min(), self.transitions.min()) >= 0
-            and self.root.sum() <= one and self.transitions.sum(2).max() <= one and self.leaves.min() >= 1
+            self.tree.size == n and 8 <= self.bits <= 26 and 1 <= states <= one // 4 and 1 <= values <= MAX_VALUES and clusters >= 1
+            and self.roots.shape == (clusters, states) and self.transitions.shape == (clusters, n, states, states)
+            and min(self.roots.min(), self.transitions.min()) >= 0 and self.shares.min() >= 1 and self.shares.sum() == COUNT
+            and self.roots.sum(1).max() <= one and self.transitions.sum(3).max() <= one and self.leaves.min() >= 1
             and self.leaves.sum(1).max() <= 2 << LEAF_BITS
         )  # fmt: skip
         if not fits:
             raise FormatError("the weights of the circuit are damaged: out of the bounds that make its arithmetic exact")
+
+    @property
+    def clusters(self) -> int:
+        return len(self.shares)
 
     @property
     def values(self) -> int:
@@ -73,11 +79,6 @@ class IntegerCircuit:
     @property
     def states(self) -> int:
         return self.leaves.shape[2]
-
-    @cached_property
-    def common(self) -> NDArray[np.int64]:
-        """[n] the value that each variable has most often by its leaf masses, lowest first: coded by a flag of its own."""
-        return self.leaves.sum(2).argmax(1)
 
     @cached_property
     def steps(self) -> list[tuple[bool, int]]:
@@ -102,32 +103,20 @@ class IntegerCircuit:
 
 
 class Carrier:
-    """The tables of a circuit in the type that carries its messages. Masses are split into high and low halves, so that their products with messages
-    stay exact in float32."""
+    """The tables of a circuit in the type that carries its messages."""
 
     def __init__(self, circuit: IntegerCircuit, dtype: torch.dtype) -> None:
         if circuit.bits > (12 if dtype == torch.float32 else 26):
             raise ValueError(f"{dtype} does not carry messages of {circuit.bits} bits exactly")
         self.circuit, self.dtype = circuit, dtype
         self.transitions = torch.from_numpy(circuit.transitions).to(dtype)
-        self.root = torch.from_numpy(circuit.root).to(dtype)
-        leaves = torch.from_numpy(circuit.leaves)
+        self.roots = torch.from_numpy(circuit.roots).to(dtype)
         narrow = torch.int16 if circuit.bits < 16 else torch.int32
-        self.seen = _scale(leaves.double(), circuit.bits).to(narrow)  # [n, values, M]
-        common = torch.from_numpy(circuit.common)
-        mass = leaves[torch.arange(len(leaves)), common]  # [n, M]
-        self.flags = _halves(torch.stack([mass.long(), leaves.sum(1)], 2)).to(dtype)  # [n, M, 4]
-        self.width = min(GROUP, circuit.values)
-        self.groups = -(-circuit.values // self.width)
-        others = torch.zeros(len(leaves), circuit.states, self.groups * self.width, dtype=torch.int32)
-        others[:, :, : circuit.values] = leaves.transpose(1, 2)
-        others.scatter_(2, common[:, None, None].expand(-1, circuit.states, 1), 0)  # the commonest value is coded before
-        grouped = others.view(len(leaves), circuit.states, self.groups, self.width)
-        self.edges = _halves(_from_zero(grouped.sum(3))).to(dtype)  # [n, M, 2 * (groups + 1)]: mass under each group
-        self.inside = _halves(_from_zero(grouped)).to(torch.int16).transpose(1, 2).contiguous()  # [n, groups, M, 2 * (width + 1)]: in its group
+        self.seen = _scale(torch.from_numpy(circuit.leaves).double(), circuit.bits).to(narrow)  # [n, values, M]
+        self.leaves = LeafTables(circuit.leaves, dtype)
 
     @cached_property
-    def children(self) -> NDArray[np.int64]:
+    def children(self) -> Integers:
         return np.array([len(c) for c in self.circuit.tree.children])
 
     def code_message(self, message: Tensor) -> Tensor:
@@ -136,36 +125,36 @@ class Carrier:
         return message if bits <= CODE_BITS else (message * 2.0 ** (CODE_BITS - bits)).floor_()
 
 
-def _from_zero(mass: Tensor) -> Tensor:
-    """[..., k] to its running sums [..., k + 1]."""
-    return torch.nn.functional.pad(mass.cumsum(-1), (1, 0)).to(torch.int32)
-
-
-def _halves(mass: Tensor) -> Tensor:
-    """[..., k] to [..., 2 k]: the masses without their last ten bits, then these bits."""
-    return torch.cat([mass >> HALF, mass & ((1 << HALF) - 1)], -1)
-
-
-def _masses(message: Tensor, halves: Tensor) -> NDArray[np.int64]:
-    """message @ mass, int64 [samples, k]."""
-    return _joined(message @ halves)
-
-
-def _joined(product: Tensor) -> NDArray[np.int64]:
-    whole = product.numpy().astype(np.int64)
-    k = whole.shape[1] // 2
-    high = whole[:, :k]
-    high <<= HALF
-    high += whole[:, k:]
-    return high
-
-
 def carrier_of(circuit: IntegerCircuit, dtype: torch.dtype | None = None) -> Carrier:
     """Tables ready for walking; float32 where it is exact."""
     return Carrier(circuit, dtype or (torch.float32 if circuit.bits <= 12 else torch.float64))
 
 
 _Code = Callable[[int, Tensor], Tensor]
+
+
+class _Edges:
+    """Messages along edges. clusters: int64 [samples], rising."""
+
+    def __init__(self, carrier: Carrier, clusters: Integers) -> None:
+        ends = np.searchsorted(clusters, np.arange(carrier.circuit.clusters + 1)).tolist()
+        self.carrier = carrier
+        self.parts = [(c, a, b) for c, (a, b) in enumerate(pairwise(ends)) if b > a]
+
+    def root(self, out: Tensor) -> Tensor:
+        for c, a, b in self.parts:
+            out[a:b] = self.carrier.roots[c]
+        return out
+
+    def down(self, message: Tensor, node: int, out: Tensor) -> Tensor:
+        for c, a, b in self.parts:
+            torch.mm(message[a:b], self.carrier.transitions[c, node], out=out[a:b])
+        return out
+
+    def up(self, message: Tensor, node: int, out: Tensor) -> Tensor:
+        for c, a, b in self.parts:
+            torch.mm(message[a:b], self.carrier.transitions[c, node].T, out=out[a:b])
+        return out
 
 
 class _Buffers:
@@ -181,23 +170,20 @@ class _Buffers:
         self.free += tensors
 
 
-def _walk(carrier: Carrier, samples: int, code: _Code) -> None:
-    """One depth-first pass. code(node, message [samples, M], sums below 2**CODE_BITS) gives the symbols of that node, int64 [samples]."""
+def _walk(carrier: Carrier, clusters: Integers, code: _Code) -> None:
+    """One depth-first pass over samples in the order of their clusters, int64 [samples]. code(node, message [samples, M], sums below 2**CODE_BITS)
+    gives the symbols of that node, int64 [samples]."""
     circuit, parents, bits = carrier.circuit, carrier.circuit.tree.parents, carrier.circuit.bits
     left = carrier.children.copy()
     awaited = {node for down, node in circuit.steps if not down}
     known: dict[int, Tensor] = {}  # a: the message at a node that still has children to come
     news: dict[int, Tensor] = {}  # b: what its parent will be told
-    buffers = _Buffers(samples, circuit.states, carrier.dtype)
+    buffers, edges = _Buffers(len(clusters), circuit.states, carrier.dtype), _Edges(carrier, clusters)
     for down, node in circuit.steps:
         parent = int(parents[node])
         message = buffers.take()
         if down:
-            if node:
-                torch.mm(known[parent], carrier.transitions[node], out=message)
-            else:
-                message[:] = carrier.root
-            _share(message, bits)
+            _share(edges.down(known[parent], node, message) if node else edges.root(message), bits)
             symbols = code(node, carrier.code_message(message))
             seen = torch.index_select(carrier.seen[node].to(carrier.dtype), 0, symbols, out=buffers.take())
             if left[node]:
@@ -214,7 +200,7 @@ def _walk(carrier: Carrier, samples: int, code: _Code) -> None:
                     buffers.give(known.pop(parent))
         else:
             told = news.pop(node)
-            _scale(torch.mm(told, carrier.transitions[node].T, out=message), bits)
+            _scale(edges.up(told, node, message), bits)
             if left[parent]:
                 _share(known[parent].mul_(message), bits)
             else:
@@ -245,133 +231,41 @@ def _shifted(message: Tensor, size: Tensor, bits: int) -> Tensor:
     return message.mul_(torch.from_numpy(factor)).floor_()
 
 
-# ---- symbols
-
-
-def _entries(mass: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulative counts [samples, entries + 1] from cumulative masses of that shape (from 0 to the total): rising, from 1 to COUNT - 1, since an
-    entry of 1 stands at either end. A total of 0 counts as 1."""
-    count = mass.shape[1] - 1
-    total = np.maximum(mass[:, -1:], 1)
-    mass *= COUNT - 2 - count
-    mass //= total
-    mass += np.arange(1, count + 2)
-    return mass
-
-
-def _group_bounds(carrier: Carrier, node: int, message: Tensor) -> NDArray[np.int64]:
-    return _entries(_masses(message, carrier.edges[node]))
-
-
-def _value_bounds(carrier: Carrier, node: int, message: Tensor, group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulative counts of the values of each sample's group."""
-    tables = carrier.inside[node].to(carrier.dtype)
-    order = np.argsort(group.astype(np.uint8), kind="stable")
-    rows = message[torch.from_numpy(order)]
-    product = torch.empty(len(rows), tables.shape[2], dtype=carrier.dtype)
-    ends = np.cumsum(np.bincount(group, minlength=carrier.groups)).tolist()
-    begin = 0
-    for table, end in zip(tables, ends, strict=True):
-        if end > begin:
-            torch.mm(rows[begin:end], table, out=product[begin:end])
-        begin = end
-    out = np.empty((len(rows), carrier.width + 1), np.int64)
-    out[order] = _entries(_joined(product))
-    return out
-
-
-def _flags(carrier: Carrier, node: int, message: Tensor) -> NDArray[np.int64]:
-    """Counts [samples, 2] of the commonest value and of the others."""
-    mass = _masses(message, carrier.flags[node])
-    flag = 1 + mass[:, 0] * (COUNT - 2) // mass[:, 1]
-    return np.stack([flag, COUNT - flag], 1)
-
-
-def _interval(bounds: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts [samples, 3]: below, inside and above entry `at` of cumulative counts [samples, entries + 1]."""
-    pick = np.arange(len(at))
-    low, high = bounds[pick, at], bounds[pick, at + 1]
-    return np.stack([low, high - low, COUNT - high], 1)
-
-
-class _Sender:
-    """Turns the symbols of known nodes into counts for the coder."""
-
-    def __init__(self, carrier: Carrier, nodes: Tensor, out: RowEncoder) -> None:
-        self.carrier, self.nodes, self.out = carrier, nodes, out
-
-    def __call__(self, node: int, message: Tensor) -> Tensor:
-        carrier, symbols, values = self.carrier, self.nodes[node], self.carrier.circuit.values
-        if values == 1:
-            return symbols
-        other = symbols.numpy() != carrier.circuit.common[node]
-        self.out.push(other.astype(np.int32), _flags(carrier, node, message))
-        where = np.flatnonzero(other)
-        if len(where) and values > 2:
-            self._other(node, message[torch.from_numpy(where)], symbols.numpy()[where])
-        return symbols
-
-    def _other(self, node: int, message: Tensor, symbols: NDArray[np.int64]) -> None:
-        carrier, width = self.carrier, self.carrier.width
-        group, inside = symbols // width, symbols % width
-        one = np.ones(len(symbols), np.int32)
-        if carrier.groups > 1:
-            self.out.push(one, _interval(_group_bounds(carrier, node, message), group))
-        self.out.push(one, _interval(_value_bounds(carrier, node, message, group), inside))
-
-
-class _Receiver:
-    """The inverse: symbols from the coder."""
-
-    def __init__(self, carrier: Carrier, source: RowDecoder) -> None:
-        self.carrier, self.source = carrier, source
-        self.nodes: dict[int, NDArray[np.int64]] = {}
-
-    def __call__(self, node: int, message: Tensor) -> Tensor:
-        carrier, values = self.carrier, self.carrier.circuit.values
-        symbols = np.full(len(message), carrier.circuit.common[node])
-        if values > 1:
-            where = np.flatnonzero(self.source.pull(_flags(carrier, node, message)))
-            if len(where):
-                symbols[where] = 1 - symbols[where] if values == 2 else self._other(node, message[torch.from_numpy(where)])
-        self.nodes[node] = symbols
-        return torch.from_numpy(symbols)
-
-    def _other(self, node: int, message: Tensor) -> NDArray[np.int64]:
-        carrier = self.carrier
-        group = self._pull(_group_bounds(carrier, node, message)) if carrier.groups > 1 else np.zeros(len(message), np.int64)
-        symbols = group * carrier.width + self._pull(_value_bounds(carrier, node, message, group))
-        if symbols.max() >= carrier.circuit.values:
-            raise FormatError("damaged stream: a value is out of range")
-        return symbols
-
-    def _pull(self, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which entry of cumulative counts [samples, entries + 1]."""
-        counts = np.diff(bounds, prepend=0, append=COUNT)
-        entry = self.source.pull(counts).astype(np.int64) - 1
-        if entry.min() < 0 or entry.max() >= bounds.shape[1] - 1:
-            raise FormatError("damaged stream: a symbol outside its table")
-        return entry
-
-
-def encode_block(carrier: Carrier, nodes: NDArray[np.integer[Any]] | Tensor) -> bytes:
-    """nodes: integers [n, samples] in node order, 0 .. values-1. The same samples give the same bytes on every machine."""
+def encode_block(carrier: Carrier, nodes: NDArray[np.integer[Any]] | Tensor, clusters: Integers | None = None) -> bytes:
+    """nodes: integers [n, samples] in node order, 0 .. values-1; clusters: int64 [samples], which circuit codes each (all by the first where None).
+    The same samples and clusters give the same bytes on every machine."""
     nodes = torch.as_tensor(nodes).long()
-    if nodes.shape[1] == 0:
+    samples = nodes.shape[1]
+    if samples == 0:
         return b""
+    clusters = np.zeros(samples, np.int64) if clusters is None else clusters
     out = RowEncoder()
-    _walk(carrier, nodes.shape[1], _Sender(carrier, nodes, out))
+    if carrier.circuit.clusters > 1:
+        out.push(clusters.astype(np.int32), _cluster_counts(carrier.circuit, samples))
+    order = np.argsort(clusters, kind="stable")
+    _walk(carrier, clusters[order], Sender(carrier.leaves, nodes[:, torch.from_numpy(order)], out))
     return out.finish()
 
 
-def decode_block(carrier: Carrier, samples: int, blob: bytes) -> NDArray[np.int64]:
-    """int64 [n, samples]. Raises FormatError for bytes that `encode_block` did not write, as far as can be told."""
+def decode_block(carrier: Carrier, samples: int, blob: bytes) -> tuple[Integers, Integers]:
+    """int64 [n, samples], and their clusters, int64 [samples]. Raises FormatError for bytes that no encoder wrote, as far as can be told."""
+    circuit = carrier.circuit
     if samples == 0:
         if blob:
             raise FormatError("damaged stream: data for no samples")
-        return np.empty((carrier.circuit.tree.size, 0), np.int64)
+        return np.empty((circuit.tree.size, 0), np.int64), np.empty(0, np.int64)
     source = RowDecoder(blob)
-    receiver = _Receiver(carrier, source)
-    _walk(carrier, samples, receiver)
+    clusters = source.pull(_cluster_counts(circuit, samples)).astype(np.int64) if circuit.clusters > 1 else np.zeros(samples, np.int64)
+    order = np.argsort(clusters, kind="stable")
+    receiver = Receiver(carrier.leaves, source)
+    _walk(carrier, clusters[order], receiver)
     source.close()
-    return np.stack([receiver.nodes[node] for node in range(carrier.circuit.tree.size)])
+    out = np.empty((circuit.tree.size, samples), np.int64)
+    for node, symbols in receiver.nodes.items():
+        out[node, order] = symbols
+    return out, clusters
+
+
+def _cluster_counts(circuit: IntegerCircuit, samples: int) -> Integers:
+    """[samples, C], the same for all samples."""
+    return np.broadcast_to(circuit.shares, (samples, circuit.clusters))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentpress.codecs import registry
 from latentpress.entropy.circuit import Circuit
+from latentpress.entropy.circuit_clusters import Mixture
 from latentpress.entropy.circuit_tree import Tree
 
 
@@ -31,6 +32,13 @@ def random_circuit(n: int, values: int, states: int, seed: int, peak: float = 2.
         return weights / weights.sum(axis, keepdim=True)
 
     return Circuit(random_tree(n, seed), share(states, axis=0), share(n, states, states, axis=2), share(n, values, states, axis=1))
+
+
+def random_mixture(count: int, n: int, values: int, states: int, seed: int, peak: float = 2.0) -> Mixture:
+    """Circuits of one tree with the same leaves, the first cluster the commonest."""
+    circuits = [random_circuit(n, values, states, seed + 100 * c, peak) for c in range(count)]
+    shares = torch.arange(count, 0, -1).float()
+    return Mixture(circuits[0], shares / shares.sum(), torch.stack([c.root for c in circuits]), torch.stack([c.transitions for c in circuits]))
 
 
 def joint_with_states(circuit: Circuit) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from safetensors.numpy import load
 from latentpress import api, container
 from latentpress.codecs.presets import write_preset
 from latentpress.entropy.circuit_pack import pack
-from tests.circuits import random_circuit, register_circuit
+from tests.circuits import random_mixture, register_circuit
 
 K = 1 << 24
 
@@ -62,13 +62,17 @@ class Model:
     """[14, Weights]"""
 
     def __init__(self, arrays: dict[str, Any]) -> None:
-        self.n, self.values, self.m, self.bits = map(int, arrays["sizes"])
+        self.n, self.values, self.m, self.bits, self.clusters = (*map(int, arrays["sizes"]), 1)[:5]
         self.parents, self.variables = arrays["parents"].tolist(), arrays["variables"].tolist()
         self.low, self.digits = arrays["low"].tolist(), arrays["digits"].tolist()
         n, v, m = self.n, self.values, self.m
-        rows = self.raw(arrays["transitions"], (n - 1, m, m))
-        self.t = [None] + [[shares([weight(c) for c in row], 1 << self.bits) for row in rows[k]] for k in range(n - 1)]
-        self.r = shares([weight(c) for c in arrays["root"]], 1 << self.bits)
+        common = self.raw(arrays["transitions"], (n - 1, m, m))
+        changes = self.raw(arrays["changes"], (n - 1, m, m, self.clusters)) if self.clusters > 1 else None
+        tables = [common] if changes is None else [[[[(int(w) + int(changes[k, i, j, c])) % 256 for j, w in enumerate(row)]
+                                                   for i, row in enumerate(rows)] for k, rows in enumerate(common)] for c in range(self.clusters)]
+        self.t = [[None] + [[shares([weight(c) for c in row], 1 << self.bits) for row in rows[k]] for k in range(n - 1)] for rows in tables]
+        self.r = [shares([weight(c) for c in row], 1 << self.bits) for row in arrays["root"].reshape(self.clusters, m)]
+        self.shares = [weight(c) for c in arrays["shares"]] if self.clusters > 1 else [1]
         if "leaves" in arrays:
             codes = self.raw(arrays["leaves"], (n, v, m))
             columns = [[shares([weight(c) for c in codes[k, :, z]], 1 << 20) for z in range(m)] for k in range(n)]
@@ -99,7 +103,12 @@ class Block:
     def __init__(self, model: Model, samples: int, stream: Stream) -> None:
         self.model, self.count, self.stream = model, samples, stream
         self.x = [[0] * samples for _ in range(model.n)]
-        self.visit(0, [model.r] * samples)
+        clusters, sums = model.clusters, [sum(model.shares[:j]) for j in range(model.clusters + 1)]
+        table = [j + sums[j] * (K - clusters) // sums[-1] for j in range(clusters + 1)]
+        found = [stream.index(table) if clusters > 1 else 0 for _ in range(samples)]
+        self.order = sorted(range(samples), key=lambda i: found[i])
+        self.cluster = [found[i] for i in self.order]
+        self.visit(0, [model.r[c] for c in self.cluster])
 
     def share(self, m: list[int]) -> list[int]:
         return norm(m, sum(m), self.model.bits)
@@ -115,9 +124,9 @@ class Block:
         a = [self.share([p * q for p, q in zip(m, s, strict=True)]) for m, s in zip(d, seen, strict=True)]
         b = seen
         for c in model.children[k]:
-            t: Any = model.t[c]
-            below = self.visit(c, [[sum(m[p] * t[p][z] for p in states) for z in states] for m in a])
-            u = [self.scale([sum(m[z] * t[p][z] for z in states) for p in states]) for m in below]
+            t: list[Any] = [model.t[own][c] for own in self.cluster]
+            below = self.visit(c, [[sum(m[p] * w[p][z] for p in states) for z in states] for m, w in zip(a, t, strict=True)])
+            u = [self.scale([sum(m[z] * w[p][z] for z in states) for p in states]) for m, w in zip(below, t, strict=True)]
             a = [self.share([p * q for p, q in zip(m, w, strict=True)]) for m, w in zip(a, u, strict=True)]
             b = [self.scale([p * q for p, q in zip(m, w, strict=True)]) for m, w in zip(b, u, strict=True)]
         return b
@@ -178,7 +187,8 @@ def read(blob: bytes) -> list[list[int]]:
             value, at = varint(chunk.payload, at)
             index += gap + 1
             places[index] = value // 2 if value % 2 == 0 else -(value + 1) // 2
-        x = Block(model, count, Stream(chunk.payload[at:])).x
+        found = Block(model, count, Stream(chunk.payload[at:]))
+        x = [[row[found.order.index(s)] for s in range(count)] for row in found.x]
         flat = []
         for s in range(count):
             digits = iter(x[model.variables.index(v)][s] for v in range(model.n))
@@ -196,10 +206,13 @@ def read(blob: bytes) -> list[list[int]]:
     return out
 
 
-@pytest.mark.parametrize(("values", "bits", "shared"), [(2, 12, False), (9, 20, False), (37, 12, True), (16, 8, False)])
-def test_the_page_is_enough(values: int, bits: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("values", "bits", "shared", "clusters"),
+    [(2, 12, False, 1), (9, 20, False, 1), (37, 12, True, 1), (16, 8, False, 1), (20, 12, True, 3), (2, 20, False, 2)],
+)
+def test_the_page_is_enough(values: int, bits: int, shared: bool, clusters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register_circuit(monkeypatch)
-    circuit = random_circuit(8, values, 4, 3, peak=4)
+    circuit = random_mixture(clusters, 8, values, 4, 3, peak=4)
     parts: dict[str, Any] = {}
     if shared:
         import torch
@@ -207,7 +220,8 @@ def test_the_page_is_enough(values: int, bits: int, shared: bool, tmp_path: Path
         basis, mixing = torch.rand(values, 3) ** 4, torch.rand(8, 3, 4)
         parts = {"basis": basis / basis.sum(0), "mixing": mixing / mixing.sum(1, keepdim=True)}
     digits = np.array([1, 2, 1, 3, 1], np.uint8)
-    weights = pack(circuit, bits=bits, **parts) | {"low": np.array([-3, 0, 5, 0, 1], np.int64), "digits": digits}
+    centres = {"centres": np.random.default_rng(1).integers(0, values, (clusters, 8)).astype(np.uint8)} if clusters > 1 else {}
+    weights = pack(circuit, bits=bits, **parts) | centres | {"low": np.array([-3, 0, 5, 0, 1], np.int64), "digits": digits}
     write_preset(tmp_path / "p", {"codec": "circuit", "block": 4, "licence": "Apache-2.0"}, weights)
     array = np.random.default_rng(0).integers(-3, values * 2, (11, 5)).astype(np.int16)
     array[2, 2], array[9, 4] = -30_000, 32_767

@@ -21,7 +21,7 @@ from latentpress.container import Limits
 from latentpress.entropy.circuit_pack import pack
 from latentpress.errors import ChecksumError, FormatError, InputError, LatentpressError, UnsupportedError
 from latentpress.inspect import symbols_sha256
-from tests.circuits import random_circuit, register_circuit
+from tests.circuits import random_mixture, register_circuit
 from tests.helpers import python
 from tests.hostile import mutations, time_limit
 
@@ -33,17 +33,21 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     register_circuit(monkeypatch)
 
 
-def write(folder: Path, columns: int, *, low: int = 0, digits: int = 1, values: int = 7, states: int = 3, block: int = 16) -> Path:
+def write(
+    folder: Path, columns: int, *, low: int = 0, digits: int = 1, values: int = 7, states: int = 3, block: int = 16, clusters: int = 1
+) -> Path:
     """An untrained preset: it codes badly, and exactly."""
-    circuit = random_circuit(columns * digits, values, states, 1)
-    weights = pack(circuit, bits=12) | {"low": np.full(columns, low, np.int64), "digits": np.full(columns, digits, np.uint8)}
+    weights = pack(random_mixture(clusters, columns * digits, values, states, 1), bits=12)
+    weights |= {"low": np.full(columns, low, np.int64), "digits": np.full(columns, digits, np.uint8)}
+    if clusters > 1:
+        weights["centres"] = np.random.default_rng(1).integers(0, values, (clusters, columns * digits)).astype(np.uint8)
     write_preset(folder, {"codec": "circuit", "sample_shape": [columns], "block": block, "licence": "Apache-2.0"}, weights)
     return folder
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("presets") / "twelve", 12)
+    return write(tmp_path_factory.mktemp("presets") / "twelve", 12, clusters=3)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,22 @@ def test_missing_blocks_leave_zeros(codec: Circuit) -> None:
     left = codec.decode(dataclasses.replace(encoded, chunks=(encoded.chunks[0], *encoded.chunks[2:]))).data
     np.testing.assert_array_equal(left[:16], array[:16])
     assert (left[16:32] == 0).all() and (left[32:] == array[32:]).all()
+
+
+def test_samples_go_to_the_nearest_cluster_and_the_choice_is_kept(codec: Circuit) -> None:
+    """The choice is free: a file that chose otherwise decodes to the same samples, and keeps its choice when it is coded again."""
+    array = rows(40)
+    encoded = codec.encode(samples(array), QUALITY)
+    head = [int(flat[0]) for flat in codec.symbols(encoded)]
+    assert head == [0, 0, 0]  # no patches: clusters follow
+    chosen = np.concatenate([flat[1 : 1 + size] for flat, size in zip(codec.symbols(encoded), (16, 16, 8), strict=True)])
+    distances = np.square(array[:, None].astype(int) - codec.centres[None].astype(int)).sum(2)
+    assert (distances[np.arange(40), chosen] == distances.min(1)).all() and len(set(chosen.tolist())) == 3
+    others = tuple(np.concatenate([flat[:1], (flat[1 : 1 + size] + 1) % 3, flat[1 + size :]]).astype(np.int32)
+                   for flat, size in zip(codec.symbols(encoded), (16, 16, 8), strict=True))  # fmt: skip
+    again = codec.recode(encoded, others)
+    assert again != encoded and codec.recode(again, codec.symbols(again)) == again
+    np.testing.assert_array_equal(codec.decode(again).data, array)
 
 
 def test_threads_do_not_matter(codec: Circuit) -> None:
@@ -214,7 +234,8 @@ def test_broken_files_give_the_same_samples_or_an_error(preset: Path) -> None:
 def test_wrong_weights_do_not_load(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", 4)
     preset = read_preset(folder, "p")
-    for change in ({"low": np.zeros(3, np.int64)}, {"digits": np.zeros(4, np.uint8)}, {"low": np.full(4, 2**62)}):
+    changes = ({"low": np.zeros(3, np.int64)}, {"digits": np.zeros(4, np.uint8)}, {"low": np.full(4, 2**62)}, {"centres": np.zeros((2, 4), np.uint8)})
+    for change in changes:
         with pytest.raises(FormatError):
             Circuit.from_parts(dataclasses.replace(preset, weights={**preset.weights, **change}))
     with pytest.raises(FormatError, match="no weights of a circuit"):

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from latentpress.entropy import circuit_exact
 from latentpress.entropy.circuit import Circuit
-from latentpress.entropy.circuit_exact import COUNT, IntegerCircuit, carrier_of, decode_block, encode_block
+from latentpress.entropy.circuit_clusters import Mixture
+from latentpress.entropy.circuit_exact import IntegerCircuit, carrier_of, decode_block, encode_block
 from latentpress.entropy.circuit_pack import WEIGHTS, codes_of, pack, unpack
+from latentpress.entropy.circuit_symbols import COUNT
 from latentpress.errors import FormatError
-from tests.circuits import random_circuit
+from tests.circuits import random_circuit, random_mixture
 
 
-def integers_of(circuit: Circuit, bits: int = 12) -> IntegerCircuit:
+def integers_of(circuit: Circuit | Mixture, bits: int = 12) -> IntegerCircuit:
     return unpack(pack(circuit, bits=bits))
 
 
@@ -43,11 +45,13 @@ class Recorder:
         return b""
 
 
-def recorded(circuit: IntegerCircuit, nodes: torch.Tensor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+def recorded(
+    circuit: IntegerCircuit, nodes: torch.Tensor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, clusters: NDArray[np.int64] | None = None
+) -> Recorder:
     recorder = Recorder()
     with monkeypatch.context() as patch:
         patch.setattr(circuit_exact, "RowEncoder", lambda: recorder)
-        encode_block(carrier_of(circuit, dtype), nodes)
+        encode_block(carrier_of(circuit, dtype), nodes, clusters)
     return recorder
 
 
@@ -72,15 +76,16 @@ def scale(message: list[int], bits: int) -> list[int]:
 class Plain:
     """The description in circuit_exact's docstring, one sample at a time, in Python's integers: flag counts of every node."""
 
-    def __init__(self, c: IntegerCircuit, x: list[int]) -> None:
+    def __init__(self, c: IntegerCircuit, x: list[int], cluster: int = 0) -> None:
         self.c, self.x, self.flags = c, x, {}  # type: ignore[var-annotated]
+        self.transitions, self.common = c.transitions[cluster], c.leaves.sum(2).argmax(1)
         self.states = range(c.states)
         self.seen = [[scale(c.leaves[k, v].tolist(), c.bits) for v in range(c.values)] for k in range(c.tree.size)]
         weight = np.ones(c.tree.size, int)
         for k in range(c.tree.size - 1, 0, -1):
             weight[c.tree.parents[k]] += weight[k]
         self.order = [sorted(ch, key=lambda n: (weight[n], n)) for ch in c.tree.children]
-        self.visit(0, c.root.tolist())
+        self.visit(0, c.roots[cluster].tolist())
 
     def visit(self, k: int, message: list[int]) -> list[int]:
         """Returns b_k."""
@@ -88,11 +93,11 @@ class Plain:
         message = share(message, bits)
         coded = message if bits <= 16 else [m >> (bits - 16) for m in message]
         mass = [sum(d * int(c.leaves[k, v, z]) for z, d in enumerate(coded)) for v in range(c.values)]
-        self.flags[k] = 1 + mass[int(c.common[k])] * (COUNT - 2) // sum(mass)
+        self.flags[k] = 1 + mass[int(self.common[k])] * (COUNT - 2) // sum(mass)
         seen = self.seen[k][self.x[k]]
         a, b = share([m * s for m, s in zip(message, seen, strict=True)], bits), list(seen)
         for child in self.order[k]:
-            t = c.transitions[child].tolist()
+            t = self.transitions[child].tolist()
             news = self.visit(child, [sum(a[p] * t[p][z] for p in self.states) for z in self.states])
             told = scale([sum(news[z] * t[p][z] for z in self.states) for p in self.states], bits)
             a = share([m * u for m, u in zip(a, told, strict=True)], bits)
@@ -122,6 +127,44 @@ def test_carriers_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         carrier_of(integers_of(circuit, 13), torch.float32)
 
 
+@pytest.mark.parametrize("bits", [12, 20])
+def test_a_sample_meets_the_circuit_of_its_cluster_alone(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture, clusters = random_mixture(3, 9, 5, 4, 3), np.array([2, 0, 2, 2, 0, 1])
+    exact, nodes = integers_of(mixture, bits), drawn(mixture.shape, 6)
+    pushes = recorded(exact, nodes, torch.float32 if bits == 12 else torch.float64, monkeypatch, clusters).pushes
+    assert pushes[0][0] == clusters.tolist() and pushes[0][1] == [exact.shares.tolist()] * 6
+    flags = iter(counts for _, counts in pushes[1:] if len(counts[0]) == 2)
+    order = np.argsort(clusters, kind="stable")
+    plain = [Plain(exact, nodes[:, i].tolist(), int(clusters[i])) for i in order]
+    for down, node in exact.steps:
+        if down:
+            assert [row[0] for row in next(flags)] == [p.flags[node] for p in plain]
+
+
+@given(count=st.integers(2, 5), samples=st.integers(0, 25), states=st.integers(1, 5), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_any_clusters_come_back(count: int, samples: int, states: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    nodes, clusters = draw.integers(0, 20, (7, samples)), draw.integers(0, count, samples)
+    carrier = carrier_of(integers_of(random_mixture(count, 7, 20, states, seed)))
+    back, found = decode_block(carrier, samples, encode_block(carrier, nodes, clusters))
+    np.testing.assert_array_equal(back, nodes)
+    np.testing.assert_array_equal(found, clusters)
+
+
+def test_mixtures_cost_what_their_likelihood_promises() -> None:
+    mixture, clusters = random_mixture(3, 40, 12, 6, 8, peak=8), np.random.default_rng(0).choice(3, 2500, p=[0.7, 0.2, 0.1])
+    samples = np.zeros((2500, 40), np.int64)
+    for c in range(3):
+        samples[clusters == c] = mixture.circuit(c).sample(int((clusters == c).sum()), c)
+    promised = -float(mixture.log_likelihood(samples, clusters).sum()) / np.log(2) / 8
+    nodes = mixture.shape.nodes_first(samples)
+    carrier = carrier_of(integers_of(mixture))
+    real = len(encode_block(carrier, nodes, clusters))
+    assert 0.995 * promised < real < 1.005 * promised + 16
+    assert real < 0.97 * len(encode_block(carrier, nodes, (clusters + 1) % 3))  # another's circuit fits worse
+
+
 def test_company_and_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The counts of a sample are the same alone, in a block, and on two threads."""
     circuit = random_circuit(25, 30, 6, 2, peak=6)
@@ -143,7 +186,7 @@ def test_every_block_comes_back(n: int, values: int, states: int, bits: int, sam
     nodes = np.random.default_rng(seed).integers(0, values, (n, samples))  # not what the circuit expects: every value occurs
     carrier = carrier_of(exact)
     blob = encode_block(carrier, nodes)
-    np.testing.assert_array_equal(decode_block(carrier, samples, blob), nodes)
+    np.testing.assert_array_equal(decode_block(carrier, samples, blob)[0], nodes)
 
 
 def test_samples_without_any_support_come_back() -> None:
@@ -154,7 +197,7 @@ def test_samples_without_any_support_come_back() -> None:
     circuit.leaves[:, :3] = torch.eye(3)
     carrier = carrier_of(integers_of(circuit))
     nodes = np.random.default_rng(0).integers(0, 4, (10, 200))
-    np.testing.assert_array_equal(decode_block(carrier, 200, encode_block(carrier, nodes)), nodes)
+    np.testing.assert_array_equal(decode_block(carrier, 200, encode_block(carrier, nodes))[0], nodes)
 
 
 @pytest.mark.parametrize("values", [2, 12, 200])
@@ -185,7 +228,7 @@ def test_damage_ends_in_an_error_or_in_other_symbols() -> None:
     errors = 0
     for bad in (*map(bytes, flipped), blob[:-4], blob[4:], blob[:4], b""):  # whatever looks whole here fails the content hash of its chunk
         try:
-            assert (decode_block(carrier, 40, bad) != nodes.numpy()).any()
+            assert (decode_block(carrier, 40, bad)[0] != nodes.numpy()).any()
         except FormatError:
             errors += 1
     assert errors > 25
@@ -208,18 +251,18 @@ def test_codes_stand_for_powers_of_an_eighth_of_an_octave() -> None:
 
 def test_integer_weights_sum_to_what_the_bounds_need() -> None:
     exact = integers_of(random_circuit(12, 9, 5, 2))
-    assert exact.transitions[1:].sum(2).max() == 1 << 12 and exact.leaves.min() >= 1
+    assert exact.transitions[:, 1:].sum(3).max() == 1 << 12 and exact.leaves.min() >= 1
     assert Fraction(int(exact.leaves.sum(1).min()), 1 << circuit_exact.LEAF_BITS) > Fraction(99, 100)
 
 
-@pytest.mark.parametrize("broken", ["sizes", "parents", "transitions", "leaves", "root"])
+@pytest.mark.parametrize("broken", ["sizes", "parents", "transitions", "leaves", "root", "shares"])
 def test_broken_weights_are_refused(broken: str) -> None:
-    arrays = pack(random_circuit(6, 5, 3, 1), bits=12)
+    arrays = pack(random_mixture(2, 6, 5, 3, 1), bits=12)
     for value in (arrays[broken][:-1], arrays[broken] + 1, np.zeros(3, np.uint8), np.full(4, 2**30, np.int32)):
         try:
             unpack({**arrays, broken: value})
         except FormatError:
             continue
-        assert broken in ("root", "transitions", "leaves") and value.shape == arrays[broken].shape  # other weights, still weights
+        assert broken in ("root", "transitions", "leaves", "shares") and value.shape == arrays[broken].shape  # other weights, still weights
     with pytest.raises(FormatError, match="damaged"):
         unpack({k: v for k, v in arrays.items() if k != broken})

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from latentpress import api
 from latentpress.errors import InputError
-from latentpress.train.circuit import CircuitConfig, _load, _Run, _shifted, main, train_circuit
+from latentpress.train.circuit import freeze, load_samples, main, train_circuit
+from latentpress.train.circuit_run import CircuitConfig, Run, shifted
 from tests.circuits import register_circuit
 
 
@@ -50,19 +51,55 @@ def test_from_a_file_to_a_codec_that_compresses_its_like(config: CircuitConfig) 
 
 
 def test_the_same_run_gives_the_same_weights_whether_it_stopped_or_not(config: CircuitConfig) -> None:
-    whole = _Run(config, _load(config))
+    whole = Run(config, load_samples(config.data))
     whole.go()
     parted = dataclasses.replace(config, run=config.output + "-parted")
-    first = _Run(parted, _load(parted))
+    first = Run(parted, load_samples(parted.data))
     first.go(until=0.5)
     first.save()
-    second = _Run(parted, _load(parted))
+    second = Run(parted, load_samples(parted.data))
     assert second.done == first.done > 0
     second.go()
     one, other = whole.learner.circuit, second.learner.circuit
     assert torch.equal(one.transitions, other.transitions) and torch.equal(one.leaves, other.leaves)
     with pytest.raises(InputError, match="other settings"):
-        _Run(dataclasses.replace(parted, states=5), _load(parted))
+        Run(dataclasses.replace(parted, states=5), load_samples(parted.data))
+
+
+def test_clusters_part_in_the_second_half_and_a_stopped_run_goes_on(config: CircuitConfig) -> None:
+    kinds = np.concatenate([walks(800), walks(800, seed=1)[:, ::-1] * np.int16(3) + np.int16(30)])
+    np.save(config.data, np.random.default_rng(0).permutation(kinds))
+    config = dataclasses.replace(config, clusters=2, epochs=6)
+    whole = Run(config, load_samples(config.data))
+    whole.go(until=0.4)
+    assert whole.apart is None
+    together = whole.held_out_bits()
+    whole.go()
+    assert whole.apart is not None and whole.held_out_bits() < together + 0.05  # leaves that part by kind already: little to gain
+    parted = dataclasses.replace(config, run=config.output + "-parted")
+    Run(parted, load_samples(parted.data)).go(until=0.8)
+    second = Run(parted, load_samples(parted.data))
+    assert second.apart is not None
+    second.go()
+    assert torch.equal(whole.apart.mixture.transitions, second.apart.mixture.transitions)
+    preset = freeze(whole)
+    new = np.concatenate([walks(300, seed=5), walks(300, seed=6)[:, ::-1] * np.int16(3) + np.int16(30)])
+    blob = api.encode(new, codec=preset, embed_model=True)
+    np.testing.assert_array_equal(api.decode(blob).data, new)
+    assert 8 * len(api.encode(new, codec=preset)) / new.size == pytest.approx(whole.held_out_bits(), abs=0.2)
+
+
+def test_a_preset_is_a_start(config: CircuitConfig) -> None:
+    first = train_circuit(config)
+    held_out = json.loads((first / "preset.json").read_text())["provenance"]["held_out_bits_a_dimension"]
+    onward = dataclasses.replace(config, output=config.output + "-2", start=str(first), clusters=2, split=1.0, epochs=1, split_rate=0.1)
+    run = Run(onward, load_samples(onward.data))
+    assert run.held_out_bits() == pytest.approx(held_out, abs=0.02)  # as well as codes keep weights
+    run.go()
+    assert run.apart is not None
+    for bad in (dataclasses.replace(onward, states=6, output="x"), dataclasses.replace(onward, clusters=0)):
+        with pytest.raises(InputError):
+            Run(bad, load_samples(onward.data))
 
 
 def test_tables_bring_their_categories_along(tmp_path: Path) -> None:
@@ -99,7 +136,7 @@ def test_too_little_data_is_refused(config: CircuitConfig) -> None:
 
 def test_shifts_move_images_and_repeat_the_border() -> None:
     images = np.arange(2 * 9).reshape(2, 9)
-    moved = _shifted(np.repeat(images, 50, 0), (3, 3), 1, np.random.default_rng(0)).reshape(100, 3, 3)
+    moved = shifted(np.repeat(images, 50, 0), (3, 3), 1, np.random.default_rng(0)).reshape(100, 3, 3)
     first = images[0].reshape(3, 3)
     allowed = [np.pad(first, 1, mode="edge")[a : a + 3, b : b + 3] for a in range(3) for b in range(3)]
     found = {next(i for i, a in enumerate(allowed) if (a == m).all()) for m in moved[:50]}
@@ -108,12 +145,12 @@ def test_shifts_move_images_and_repeat_the_border() -> None:
 
 def test_stages_double_the_states_and_prune(config: CircuitConfig) -> None:
     staged = dataclasses.replace(config, states=12, stages=3, keep=0.6, epochs=3)
-    run = _Run(staged, _load(staged))
+    run = Run(staged, load_samples(staged.data))
     assert run.learner.circuit.states == 3
     run.go()
     assert run.learner.circuit.states == 12 and run.learner.kept is not None
-    again = _Run(staged, _load(staged))  # from the checkpoint
+    again = Run(staged, load_samples(staged.data))  # from the checkpoint
     assert again.learner.kept is not None and torch.equal(again.learner.kept, run.learner.kept)
     with pytest.raises(InputError, match="doubling"):
         odd = dataclasses.replace(staged, states=10, run=config.output + "-odd")
-        _Run(odd, _load(odd))
+        Run(odd, load_samples(odd.data))
