@@ -85,7 +85,7 @@ class Lattice(Codec):
         closable = self.priors.closable
         first = prepare(x, bounds, relative, closed=None if closable else False)
         ways = [first]
-        if closable and effort >= BOTH_WAYS:
+        if closable and (first.unsure or effort >= BOTH_WAYS):
             ways.append(prepare(x, bounds, relative, closed=first.targets is None))
         held = [payload for payload in (self._held(planes, effort) for planes in ways) if payload is not None]
         if not held and first.targets is not None:  # integers at fixed places are there for what steps from predictions do not hold

@@ -77,6 +77,7 @@ class Planes:
     relative: float | None
     targets: NDArray[np.float64] | None = None
     fill: Any = None
+    unsure: bool = False  # the other way of coding may well be smaller
 
     @property
     def head(self) -> Block:
@@ -105,10 +106,13 @@ def prepare(x: Values, bounds: Bounds, relative: float | None, *, closed: bool |
     x = np.ascontiguousarray(x)
     dtype, known = str(x.dtype), finite(x, bounds.fill)
     shifts, finest = _shifts(x, known, bounds)
+    unsure = False
     if closed is not False and (finest > 0 or relative is not None):
         found = _closed(x, known, shifts, finest, bounds, relative)
-        if found is not None and (closed or (_bits(found) < CLOSED_BITS and not _coarsely_packed(x, known, finest))):
+        places = 0 if found is None or closed or _bits(found) >= CLOSED_BITS else _packing_places(x, known, finest)
+        if found is not None and (closed or places >= FINE_PACKING):
             return found
+        unsure = places > 1
     maps = _maps(x, known, finest, relative, shifted=shifts is not None)
     q = np.zeros(x.shape, np.int64)
     back = np.zeros_like(x)
@@ -128,7 +132,7 @@ def prepare(x: Values, bounds: Bounds, relative: float | None, *, closed: bool |
     for n in reversed(range(len(q))):
         if deltas[n]:
             coded[n] = coded[n] - coded[n - 1]
-    return Planes(maps, deltas, known, x[~known], shifts, packed, coded.astype(np.int32), x, bounds.error, relative, fill=bounds.fill)
+    return Planes(maps, deltas, known, x[~known], shifts, packed, coded.astype(np.int32), x, bounds.error, relative, fill=bounds.fill, unsure=unsure)
 
 
 def _closed(
@@ -148,13 +152,15 @@ def _closed(
     return Planes(maps, deltas, known, x[~known], shifts, b"", nothing, x, bounds.error, relative, targets, bounds.fill)
 
 
-def _coarsely_packed(x: Values, known: NDArray[np.bool_], error: float) -> bool:
-    """Whether the first plane lies on a packing lattice of hardly more places than the bound leaves: integers of that lattice are then cheaper."""
+def _packing_places(x: Values, known: NDArray[np.bool_], error: float) -> int:
+    """How many places of the packing lattice that the first plane lies on, if it does, a step of the bound covers: 1 where the bound leaves all
+    of them, at most FINE_PACKING."""
     n = int(np.argmax(known.any((1, 2))))
     if error <= 0 or x.dtype.kind != "f":
-        return False
+        return FINE_PACKING
     m = bounded_map(x[n][known[n]], error)
-    return m.kind == LINEAR and (m.step > 2 * error if m.multiple == 1 else m.multiple < FINE_PACKING)
+    packed = m.kind == LINEAR and (m.multiple > 1 or m.step > 2 * error)
+    return min(m.multiple, FINE_PACKING) if packed else FINE_PACKING
 
 
 def _bits(planes: Planes) -> float:
