@@ -18,7 +18,7 @@ from latentpress.entropy.grid_network import COARSE
 
 UNITS = 1 << COARSE  # of a step
 MOST = (1 << 24) - 1 - 64 * UNITS  # magnitude of targets that the prior takes, with room for a few steps
-LEAST_MULTIPLE = 4 * UNITS  # of whole numbers in a step, so that its units are whole and lose little
+LEAST_MULTIPLE = 4 * UNITS  # of whole numbers in a step, so that its units are whole and lose little; of integers a quarter of it may do
 
 
 def closed_maps(x: Values, known: NDArray[np.bool_], error: float, relative: float | None, *, shifted: bool) -> tuple[Map, ...] | None:
@@ -33,7 +33,7 @@ def closed_maps(x: Values, known: NDArray[np.bool_], error: float, relative: flo
         return None
     if x.dtype.kind in "iu":
         multiple = 2 * int(min(error, 2.0**31)) + 1
-        return _whole(x, known, WHOLE, multiple) if multiple >= LEAST_MULTIPLE and not shifted else None
+        return _whole(x, known, WHOLE, multiple) if multiple >= UNITS and not shifted else None
     values = x[known]
     step = 2 * (error * (1 - 2.0**-20) - ulp(x.dtype.type(np.abs(values).max()))) / UNITS
     low, high = float(values.min()), float(values.max())

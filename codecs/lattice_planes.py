@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latentpress.codecs.base import Target
 from latentpress.codecs.lattice_block import CELL, MAX_SHIFT, Block, has_tails, join_tails, pack_bits, split_tails, spread, tail_bits, unpack_bits
 from latentpress.codecs.lattice_chunks import stacked
-from latentpress.codecs.lattice_closed import closed_maps, rounded, targets_of
+from latentpress.codecs.lattice_closed import LEAST_MULTIPLE, closed_maps, rounded, targets_of
 from latentpress.codecs.lattice_map import LINEAR, REACH, Map, Values, bounded_map, lossless_map, relative_map
 from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import FormatError, InputError
@@ -154,11 +154,13 @@ def _closed(
 
 def _packing_places(x: Values, known: NDArray[np.bool_], error: float) -> int:
     """How many places of the packing lattice that the first plane lies on, if it does, a step of the bound covers: 1 where the bound leaves all
-    of them, at most FINE_PACKING."""
+    of them, at most FINE_PACKING. Of integers: whether steps of sixteenths that are whole numbers come close to it."""
     n = int(np.argmax(known.any((1, 2))))
-    if error <= 0 or x.dtype.kind != "f":
+    if error <= 0:
         return FINE_PACKING
     m = bounded_map(x[n][known[n]], error)
+    if x.dtype.kind != "f":
+        return FINE_PACKING if m.multiple >= LEAST_MULTIPLE else FINE_PACKING - 1
     packed = m.kind == LINEAR and (m.multiple > 1 or m.step > 2 * error)
     return min(m.multiple, FINE_PACKING) if packed else FINE_PACKING
 
