@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from latentpress.codecs.grid_train import OCTAVES, SEED, GridModel, freeze_network
 from latentpress.codecs.trainable import Losses
-from latentpress.entropy.grid_network import COARSE
+from latentpress.entropy.grid_network import COARSE, GridConfig
 
 COARSEST, FINEST = 0.3, 4e-5  # steps of the lattice in deviations of the plane, for nearest integers
 CLOSED_COARSEST, CLOSED_FINEST = 1.0, 2e-5  # the same where steps are counted from predictions, and
@@ -26,11 +27,20 @@ SMOOTH_SHARE, SMOOTHEST = 0.35, 4.0  # of those batches are blurred, by a Gaussi
 LOSS_FLOOR = 0.01  # bits a sample beside which a plane's own bits count in full; above, their ratio counts
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatticeConfig(GridConfig):
+    """What fields ask for: steps counted from predictions, and no linear predictor across planes, which seldom share a unit."""
+
+    modes: int = 2
+    cross: bool = False
+
+
 class LatticeModel(GridModel):
     """The grid network with a loss that weighs ratios: a tenth saved at two bits a point is worth a tenth saved at twelve."""
 
     id: ClassVar[str] = "lattice"
     domain: ClassVar[str] = "field"
+    options: ClassVar[type[Any]] = LatticeConfig
     defaults: ClassVar[Mapping[str, Any]] = {"optimiser": "soap", "rate": 1.5e-3, "batch": 12, "crop": 128, "shrink": 1.0, "warmup": 100}
     targets: ClassVar[tuple[float, ...]] = (0, 33, 67, 100)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from latentpress import container
 from latentpress.codecs import lattice_map
 from latentpress.codecs.base import Encoded, Signal, Target
+from latentpress.codecs.lattice_planes import Bounds, prepare
 from latentpress.codecs.registry import load_codec
 from latentpress.errors import FormatError, InputError, LatentpressError, UnsupportedError
 
@@ -180,6 +181,17 @@ def test_on_a_packing_lattice_a_bound_takes_the_largest_odd_multiple_that_keeps_
 
 def test_data_on_no_lattice_have_none() -> None:
     assert lattice_map.packing_lattice(np.random.default_rng(0).normal(size=4000).astype(np.float32)) is None
+
+
+@pytest.mark.parametrize(("scale", "bound"), [(20000.0, 27.0), (20000.0, 400.0), (1.0, 0.02)])
+def test_smooth_planes_are_coded_as_steps_from_predictions_packed_or_not(scale: float, bound: float) -> None:
+    y, x = np.mgrid[:90, :120]
+    smooth = scale * np.sin(x / 31 + y / 47)
+    data = smooth.round().astype(np.int16) if scale > 1 else smooth.astype(np.float32)
+    encoded = CODEC.encode(named(data), Target(max_error=bound))
+    fixed = CODEC._coded(prepare(data[None], Bounds(bound), None, closed=False))[1]
+    assert misses(data, CODEC.decode(encoded).data).max() <= bound
+    assert len(encoded.chunks[0].payload) < 0.7 * len(fixed)
 
 
 def test_alike_planes_are_coded_as_differences() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from latentpress.codecs.base import Signal, Target
 from latentpress.codecs.grid_narrow import narrowed
-from latentpress.codecs.lattice_train import LatticeModel, on_lattice
+from latentpress.codecs.lattice_train import LatticeConfig, LatticeModel, blurred, closed_targets, on_lattice
 from latentpress.codecs.registry import load_codec
 from latentpress.datasets.fields import FieldStacks, filled, mirrored
 from latentpress.entropy.grid_network import GridConfig, GridNetwork
@@ -18,7 +19,7 @@ from latentpress.errors import InputError
 from latentpress.train.data import Crops, open_source
 from latentpress.train.validate import measure
 
-SMALL = GridConfig(width=8, blocks=1, expansion=1, head=8, cross=False)
+SMALL = LatticeConfig(width=8, blocks=1, expansion=1, head=8)
 
 
 @pytest.fixture
@@ -67,14 +68,27 @@ def test_a_folder_without_fields_is_refused(tmp_path: Path) -> None:
 
 def test_a_step_is_drawn_evenly_in_its_logarithm() -> None:
     torch.manual_seed(0)
-    planes, step = on_lattice(torch.randn(200, 3, 16, 16))
-    assert bool((planes == planes.round()).all()) and 0.001 < float(step.median()) < 0.03
+    x = torch.randn(300, 3, 16, 16)
+    units = on_lattice(x, 0.3, 3e-5)
+    steps = x[:, 0].std((1, 2)) / units[:, 0].std((1, 2))
+    assert 0.001 < float(steps.median()) < 0.009 and 3e-5 < float(steps.min()) < float(steps.max()) < 0.3
 
 
-def test_training_lowers_the_bits_and_freezes_into_a_codec_that_keeps_the_bound(archive: Path, tmp_path: Path) -> None:
+def test_steps_from_predictions_are_finer_where_a_field_is_smoother() -> None:
+    torch.manual_seed(0)
+    rough = torch.randn(200, 3, 32, 32)
+    smooth = blurred(rough, 3.0)
+    assert torch.allclose(smooth.std((2, 3), correction=0), torch.ones(200, 3), atol=1e-4)
+    assert blurred(torch.zeros(1, 3, 32, 32), 2.0).abs().max() == 0
+    reach = [float(closed_targets(x).abs().amax((1, 2, 3)).median()) for x in (rough, smooth)]
+    assert reach[1] > 2 * reach[0]
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_training_lowers_the_bits_and_freezes_into_a_codec_that_keeps_the_bound(archive: Path, tmp_path: Path, modes: int) -> None:
     source = open_source(str(archive), "field")
     torch.manual_seed(1)
-    model = LatticeModel.from_options(SMALL)
+    model = LatticeModel.from_options(dataclasses.replace(SMALL, modes=modes))
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     batch = Crops(source, range(len(source.sizes)), crop=64, batch=4, seed=1).make(0)
     rates = []
