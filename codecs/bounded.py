@@ -26,9 +26,10 @@ from latentpress.codecs.bounded_parts import packed, unpacked
 from latentpress.codecs.bounded_residual import Task, Values, joined
 from latentpress.codecs.bounded_search import Tried, tries
 from latentpress.codecs.lattice_chunks import Chunks
+from latentpress.codecs.lattice_planes import bounds_of
 from latentpress.codecs.registry import load_codec, load_installed
 from latentpress.codecs.varint import read_varint, varint
-from latentpress.errors import FormatError, InputError, LatentpressError, MissingPresetError, UnsupportedError
+from latentpress.errors import FormatError, LatentpressError, MissingPresetError, UnsupportedError
 
 DIMS = ("plane", "y", "x")
 RESIDUAL = "lattice"
@@ -78,9 +79,9 @@ class Bounded(Codec):
             raise UnsupportedError(f"{self.name} aims for max_error or max_rel_error; leave quality, bpp, psnr and max_bytes out")
         chunks = whole_planes(data.shape)
         stack, fill, made = data.reshape(chunks.stack), signal.meta.get("fill"), []
-        bound = _bounds(target, data.shape, chunks.stack)
+        bound = bounds_of(data, target, fill).error
         for position, where in chunks.all():
-            own = target if bound is None else Target(max_error=bound[where])
+            own = target if isinstance(bound, float) else Target(max_error=bound[where])
             made.append(Chunk(payload=self._smallest(stack[where], own, fill, effort), position=position[:1]))
         return Encoded(codec=self.name, digest=self.digest, shape=data.shape, dtype=str(data.dtype), dims=signal.dims,
                        parameters={"planes": chunks.size[0]}, chunks=tuple(made))  # fmt: skip
@@ -231,16 +232,6 @@ def whole_planes(shape: tuple[int, ...]) -> Chunks:
     """As many planes as a chunk of lattice has, none of them cut."""
     planes, rows, columns = Chunks.fitting(shape).size[0], *Chunks.fitting(shape).stack[1:]
     return Chunks(shape, (planes, rows, columns))
-
-
-def _bounds(target: Target, shape: tuple[int, ...], stack: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    """A bound for each point, where it is one. Raises InputError."""
-    if target.max_error is None or np.ndim(target.max_error) == 0:
-        return None
-    try:
-        return np.broadcast_to(np.asarray(target.max_error, np.float64), shape).reshape(stack)
-    except ValueError:
-        raise InputError(f"a bound of shape {np.shape(target.max_error)} for data of shape {shape}: give one number, or one for each point") from None
 
 
 def _checked(rest: str) -> str:

@@ -87,15 +87,17 @@ class Lattice(Codec):
         ways = [first]
         if closable and (first.unsure or effort >= BOTH_WAYS):
             ways.append(prepare(x, bounds, relative, closed=first.targets is None))
-        held = [payload for payload in (self._held(planes, effort) for planes in ways) if payload is not None]
+        held = list(self._held(ways, effort))
         if not held and first.targets is not None:  # integers at fixed places are there for what steps from predictions do not hold
-            held = [p for p in [self._held(prepare(x, bounds, relative, closed=False), effort)] if p is not None]
+            held = list(self._held([prepare(x, bounds, relative, closed=False)], effort))
         return min(held, key=len, default=None)
 
-    def _held(self, planes: Planes, effort: int) -> bytes | None:
-        """The payload, if the bound holds."""
-        coded, payload = self._coded(planes)
-        return payload if coded.holds(self._checked(coded, payload, effort)) else None
+    def _held(self, ways: list[Planes], effort: int) -> Iterator[bytes]:
+        """Payloads of those whose bound holds."""
+        for planes in ways:
+            coded, payload = self._coded(planes)
+            if coded.holds(self._checked(coded, payload, effort)):
+                yield payload
 
     def _checked(self, planes: Planes, payload: bytes, effort: int) -> NDArray[Any]:
         if effort >= FULL_CHECK:

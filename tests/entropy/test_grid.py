@@ -13,22 +13,15 @@ from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Str
 from latentpress.entropy.grid_network import GROUPS, MAX_PEAK, GridConfig, GridNetwork, log_steps, neighbours, padded
 from latentpress.entropy.grid_tables import PER_SHAPE, choose, mixture_tables
 from latentpress.errors import LatentpressError
+from tests.entropy.grids import strayed
 from tests.helpers import natural
 
 CONFIG = GridConfig(width=8, blocks=1, head=8)
 MIXTURE = np.tile([[0.6, 0.3, 0.1]], (9, 1)), np.tile([[0.6, 1.0, 2.5]], (9, 1))
 
 
-def network(peak: int = 255) -> GridNetwork:
-    """Weights that are far from those of the start, so that every path counts."""
-    torch.manual_seed(3)
-    made = GridNetwork(CONFIG)
-    for parameter in made.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    for name in GROUPS:
-        for layer in made.groups[name].linear:
-            layer.weight.data *= 0.2
-    return made
+def network() -> GridNetwork:
+    return strayed(CONFIG)
 
 
 @pytest.fixture(scope="module")

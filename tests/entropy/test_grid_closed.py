@@ -17,20 +17,14 @@ from latentpress.entropy.grid_closed import Targets
 from latentpress.entropy.grid_network import COARSE, GROUPS, GridConfig, GridNetwork
 from latentpress.entropy.grid_tables import CLOSED_FIRST, CLOSED_ROWS, WIDE, choose_closed, mixture_tables
 from latentpress.errors import LatentpressError
+from tests.entropy.grids import strayed
 
 MIXTURE = np.tile([[0.6, 0.3, 0.1]], (9, 1)), np.tile([[0.6, 1.0, 2.5]], (9, 1))
 PEAKS = (65535, (1 << 24) - 1)
 
 
 def network(modes: int = 2) -> GridNetwork:
-    torch.manual_seed(3)
-    made = GridNetwork(GridConfig(width=8, blocks=1, head=8, modes=modes))
-    for parameter in made.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    for name in GROUPS:
-        for layer in made.groups[name].linear:
-            layer.weight.data *= 0.2
-    return made
+    return strayed(GridConfig(width=8, blocks=1, head=8, modes=modes))
 
 
 def prior_of(made: GridNetwork, peak: int, mix: Any = MIXTURE[0], widths: Any = MIXTURE[1]) -> GridPrior:
