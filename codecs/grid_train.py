@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,9 @@ class GridModel(Trainable):
     id: ClassVar[str] = GridRGB.id
     domain: ClassVar[str] = "image"
     options: ClassVar[type[Any]] = GridConfig
-    defaults: ClassVar[Mapping[str, Any]] = {"optimiser": "soap", "rate": 1.5e-3, "batch": 12, "crop": 256, "shrink": 1.25, "warmup": 100}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "optimiser": "soap", "rate": 1.5e-3, "batch": 12, "crop": 256, "shrink": 1.25, "warmup": 100, "model": {"lanes": 2, "fits": True},
+    }  # fmt: skip
 
     def __init__(self, network: GridNetwork) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class GridModel(Trainable):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             planes = [_whole(s) for s in samples]
-        freeze_network(self.network.cpu(), directory, planes, [], provenance)
+        freeze_network(copy.deepcopy(self.network).cpu(), directory, planes, [], provenance)
 
 
 def training_planes(batch: Tensor) -> Tensor:

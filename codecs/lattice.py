@@ -11,7 +11,8 @@ and that is checked on what decoding gives before anything is returned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from latentpress.codecs.lattice_chunks import BESIDE, Chunks
 from latentpress.codecs.lattice_planes import Bounds, Planes, bounds_of, prepare, restore
 from latentpress.codecs.presets import Preset, built
 from latentpress.codecs.varint import read_varint, varint
+from latentpress.entropy.grid import Fits
 from latentpress.entropy.grid_closed import Targets
 from latentpress.entropy.grid_network import COARSE
 from latentpress.errors import BoundError, FormatError, UnsupportedError
@@ -32,6 +34,7 @@ from latentpress.errors import BoundError, FormatError, UnsupportedError
 NARROW, WIDE = 65535, (1 << 24) - 1  # magnitudes of the integers: most planes, and all that a map makes
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32")
 BOTH_WAYS = 4  # effort from which on a chunk is coded in both ways, and the smaller one kept
+FITS = 1  # effort from which on predictions are fitted to the field
 FULL_CHECK = 2  # effort from which on a file is decoded again as it was written
 
 
@@ -95,7 +98,7 @@ class Lattice(Codec):
     def _held(self, ways: list[Planes], effort: int) -> Iterator[bytes]:
         """Payloads of those whose bound holds."""
         for planes in ways:
-            coded, payload = self._coded(planes)
+            coded, payload = self._coded(planes, effort >= FITS)
             if coded.holds(self._checked(coded, payload, effort)):
                 yield payload
 
@@ -104,37 +107,37 @@ class Lattice(Codec):
             return self._values(payload, planes.source.shape, str(planes.source.dtype))
         return restore(planes.head, np.where(planes.known, planes.integers, 0).astype(np.int32), str(planes.source.dtype))
 
-    def _coded(self, planes: Planes) -> tuple[Planes, bytes]:
+    def _coded(self, planes: Planes, fits: bool) -> tuple[Planes, bytes]:
         """(the planes with the integers that decoding gives, payload)."""
         if planes.targets is None:
-            return planes, block.pack(planes.head) + self._streams(planes.integers, planes.head)
+            return planes, block.pack(planes.head) + self._streams(planes.integers, planes.head, repeat(fits))
         integers, before = np.zeros(planes.known.shape, np.int32), None
         out = []
         for n in range(0, len(planes.targets), BESIDE):
             part = slice(n, n + BESIDE)
             targets = Targets(planes.targets[part], planes.deltas[part], planes.known[part], before)
-            stream, integers[part] = self._stream(targets, planes.shifts)
+            stream, integers[part] = self._stream(targets, planes.shifts, fits)
             out.append(stream)
             before = targets.decoded[-1]
         return dataclasses.replace(planes, integers=integers), block.pack(planes.head) + b"".join(out)
 
-    def _stream(self, targets: Targets, shifts: NDArray[np.int32] | None) -> tuple[bytes, NDArray[np.int32]]:
+    def _stream(self, targets: Targets, shifts: NDArray[np.int32] | None, fits: Fits | bool) -> tuple[bytes, NDArray[np.int32]]:
         """Steps counted to targets: (stream with its length, integers that decoding gives)."""
         steps = None if shifts is None else shifts + np.int32(COARSE)
         top = COARSE if steps is None else int(steps.max(initial=0))
         wide = targets.reach + (1 << top) > NARROW
-        stream, integers = self.priors.prior(WIDE if wide else NARROW).approximate(targets, steps)
+        stream, integers = self.priors.prior(WIDE if wide else NARROW).approximate(targets, steps, fits)
         return varint(len(stream) << 1 | wide) + stream, integers
 
-    def _streams(self, integers: NDArray[np.int32], head: block.Block) -> bytes:
+    def _streams(self, integers: NDArray[np.int32], head: block.Block, fits: Iterable[Fits | bool]) -> bytes:
         out = []
-        for n in range(0, len(integers), BESIDE):
+        for n, fit in zip(range(0, len(integers), BESIDE), fits, strict=False):
             part, mask = integers[n : n + BESIDE], head.known[n : n + BESIDE]
             if head.closed:
-                out.append(self._stream(Targets(np.where(mask, part, 0).astype(np.float64), known=mask), head.shifts)[0])
+                out.append(self._stream(Targets(np.where(mask, part, 0).astype(np.float64), known=mask), head.shifts, fit)[0])
                 continue
             wide = bool(np.abs(part).max(initial=0) > NARROW)
-            stream = self.priors.prior(WIDE if wide else NARROW).encode(part, **_given(mask, head))
+            stream = self.priors.prior(WIDE if wide else NARROW).encode(part, **_given(mask, head), fits=fit)
             out.append(varint(len(stream) << 1 | wide) + stream)
         return b"".join(out)
 
@@ -172,7 +175,10 @@ class Lattice(Codec):
             integers[n : n + len(part)] = part
         return restore(found, integers, dtype)
 
-    def _parts(self, found: block.Block, shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    def _parts(
+        self, found: block.Block, shape: tuple[int, ...], fits: list[Fits] | None = None
+    ) -> Iterator[tuple[int, NDArray[np.int32]]]:  # fmt: skip
+        """(number of the first plane, integers) of planes that are coded together; `fits` takes those of their streams."""
         cursor = 0
         for n in range(0, shape[0], BESIDE):
             size, cursor = read_varint(found.stream, cursor)
@@ -181,7 +187,10 @@ class Lattice(Codec):
             stream, mask = found.stream[cursor : cursor + (size >> 1)], found.known[n : n + BESIDE]
             prior = self.priors.prior(WIDE if size & 1 else NARROW)
             planes = (len(mask), shape[1], shape[2])
-            yield n, prior.decode(stream, planes, **_given(mask, found), closed=found.closed)
+            own = Fits.none()
+            yield n, prior.decode(stream, planes, **_given(mask, found), closed=found.closed, fits=own)
+            if fits is not None:
+                fits.append(own)
             cursor += size >> 1
         if cursor != len(found.stream):
             raise FormatError("damaged block: bytes are left over")
@@ -190,16 +199,16 @@ class Lattice(Codec):
 
     def symbols(self, encoded: Encoded) -> tuple[NDArray[np.int32], ...]:
         """The integers of each chunk, flat; 0 at points apart."""
-        return tuple(integers.ravel() for _, integers, _ in self._opened(encoded))
+        return tuple(integers.ravel() for _, integers, _, _ in self._opened(encoded))
 
     def recode(self, encoded: Encoded, symbols: tuple[NDArray[np.int32], ...]) -> Encoded:
         made = []
-        for (chunk, integers, found), flat in zip(self._opened(encoded), symbols, strict=True):
-            streams = self._streams(flat.reshape(integers.shape), found)
+        for (chunk, integers, found, fits), flat in zip(self._opened(encoded), symbols, strict=True):
+            streams = self._streams(flat.reshape(integers.shape), found, fits)
             made.append(dataclasses.replace(chunk, payload=block.pack(dataclasses.replace(found, stream=b"")) + streams))
         return dataclasses.replace(encoded, chunks=tuple(made))
 
-    def _opened(self, encoded: Encoded) -> Iterator[tuple[Chunk, NDArray[np.int32], block.Block]]:
+    def _opened(self, encoded: Encoded) -> Iterator[tuple[Chunk, NDArray[np.int32], block.Block, list[Fits]]]:
         places = dict(self._chunks(encoded).all())
         for chunk in encoded.chunks:
             where = places.pop(chunk.position or (0, 0, 0), None)
@@ -207,8 +216,9 @@ class Lattice(Codec):
                 raise FormatError(f"chunk {chunk.position} lies outside the field, or twice in the file")
             shape = tuple(s.stop - s.start for s in where)
             found = block.unpack(chunk.payload, (shape[0], shape[1], shape[2]), encoded.dtype)
-            integers = np.concatenate([part for _, part in self._parts(found, shape)])
-            yield chunk, np.where(found.known, integers, 0).astype(np.int32), found
+            fits: list[Fits] = []
+            integers = np.concatenate([part for _, part in self._parts(found, shape, fits)])
+            yield chunk, np.where(found.known, integers, 0).astype(np.int32), found, fits
 
     def places(self, encoded: Encoded) -> int:
         return self._chunks(encoded).count

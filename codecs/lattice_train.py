@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class LatticeModel(GridModel):
     id: ClassVar[str] = "lattice"
     domain: ClassVar[str] = "field"
     options: ClassVar[type[Any]] = LatticeConfig
-    defaults: ClassVar[Mapping[str, Any]] = {"optimiser": "soap", "rate": 1.5e-3, "batch": 12, "crop": 128, "shrink": 1.0, "warmup": 100}
+    defaults: ClassVar[Mapping[str, Any]] = {**GridModel.defaults, "crop": 128, "shrink": 1.0}
     targets: ClassVar[tuple[float, ...]] = (0, 33, 67, 100)
 
     def forward(self, batch: Tensor) -> Losses:
@@ -68,7 +69,7 @@ class LatticeModel(GridModel):
                 planes.append(torch.floor(on_lattice(there, COARSEST, FINEST))[0].numpy().astype(np.int32))
                 if self.network.config.modes > 1:
                     targets.extend(closed_targets(there)[0].numpy().astype(np.float64) for _ in range(CLOSED_DRAWS))
-        freeze_network(self.network.cpu(), directory, planes, targets, provenance, codec=self.id)
+        freeze_network(copy.deepcopy(self.network).cpu(), directory, planes, targets, provenance, codec=self.id)
 
 
 def on_lattice(batch: Tensor, coarsest: float, finest: float | Tensor) -> Tensor:

@@ -9,41 +9,43 @@ Every stage is one vectorised evaluation; the network runs in strips of rows tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from latentpress.entropy.grid_base import BaseGrid, Sides, octaves_of
 from latentpress.entropy.grid_closed import Steps, Targets
-from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, GroupPass, Strips, strips
-from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, LOG_STEPS, REACH, GridNetwork
-from latentpress.entropy.grid_tables import CLOSED_ROWS, MAX_LOW, PER_SHAPE, WIDE_LOW, Chosen, choose, choose_closed, rows_of
+from latentpress.entropy.grid_fit import Fit
+from latentpress.entropy.grid_fit_coding import pulled, pushes_of
+from latentpress.entropy.grid_fit_search import Search
+from latentpress.entropy.grid_frozen import Buffers, FrozenGroup, strips
+from latentpress.entropy.grid_network import CHANNELS, GROUPS, LOCATION, MAX_LANES, GridNetwork
+from latentpress.entropy.grid_tables import CLOSED_ROWS, MAX_LOW, PER_SHAPE, WIDE_LOW, rows_of
+from latentpress.entropy.grid_walk import Coding, Octave, Stage, Unfitted, lanes_of
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
 
 Planes = NDArray[np.int32]
 Push = tuple[NDArray[np.int32], NDArray[np.int32]]
+Sink = Callable[[int, Push], None]  # takes what a lane pushes
+Fitting = Callable[[Unfitted], Fit | None] | None
 BASE_BITS = 7  # of the name of a row
-CELLS = {"oo": (1, 1), "eo": (0, 1), "oe": (1, 0)}
-STRIP = 8192  # positions of a group that the network evaluates at once, about: few enough for the cache, many enough for a call to be worth it
+STRIP = 16384  # positions of a group that the network evaluates at once, about: few enough for the cache, many enough for a call to be worth it
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One channel of one group: where its points are in the planes, which of them are coded (flat indices; None: all), their shifts (None: 0),
-    what to code these with (flat, rows among all tables), and the steps that are counted in place of integers (None: none)."""
+class Fits:
+    """Of one stream, lane by lane in coding order."""
 
-    channel: int
-    points: tuple[slice, slice]
-    coded: NDArray[np.intp] | None
-    shifts: NDArray[np.int32] | None
-    chosen: Chosen
-    steps: Steps | None = None
+    lanes: list[list[Fit | None]]
+
+    @classmethod
+    def none(cls, lanes: int = MAX_LANES) -> Fits:
+        return cls([[] for _ in range(lanes)])
 
 
 class GridPrior:
@@ -52,6 +54,7 @@ class GridPrior:
     known bool [c, h, w]: False where a sample is missing on both sides; nothing is coded there, and what is predicted stands for it.
     shifts int32 [h, w] or [c, h, w], 0 to 30: where it is j, the sample is a multiple of 2**j, and its quotient is coded. Of `approximate` (and
     decoding with closed=True): where it is j, steps of 2**j are counted from predictions; COARSE everywhere if left out.
+    Where the network has lanes, large planes have a stream for each (grid_walk.lanes_of), which threads take side by side.
     A call holds about 210 bytes a point of h x w (three channels, 48 features; 120 for one channel), its planes and symbols aside.
     """
 
@@ -69,16 +72,28 @@ class GridPrior:
 
     # ---- bytes
 
-    def encode(self, planes: Planes, known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None) -> bytes:
-        """int32 [c, h, w], magnitudes up to the network's peak -> bytes. Raises ValueError beyond, and for samples that shifts do not divide."""
+    def encode(
+        self, planes: Planes, known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None, fits: Fits | bool = True
+    ) -> bytes:
+        """int32 [c, h, w], magnitudes up to the network's peak -> bytes. fits: whether to look for some, or those of `decode`, which give the same
+        bytes again. Raises ValueError beyond the peak, and for samples that shifts do not divide."""
         Sides.of(planes.shape, known, shifts)
         counted = planes if known is None else planes[known]
         if counted.size and max(-int(counted.min()), int(counted.max())) > self.peak:
             raise ValueError(f"values up to {max(-int(counted.min()), int(counted.max()))}, {self.peak} expected")
-        return self._packed(self.symbols(planes, known, shifts))
+        encoders = self._encoders(planes.shape)
+        self._code(planes, known, shifts, self._into(encoders), fits)
+        return _joined([e.finish() for e in encoders])
 
     def symbols(self, planes: Planes, known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None) -> list[Push]:
-        """(symbols, rows) of each push, in order."""
+        """(symbols, rows) of each push, lane by lane, in order."""
+        pushes = self._lists(planes.shape)
+        self._code(planes, known, shifts, lambda lane, push: pushes[lane].append(push), True)
+        return [push for lane in pushes for push in lane]
+
+    def _code(
+        self, planes: Planes, known: NDArray[np.bool_] | None, shifts: NDArray[np.int32] | None, into: Sink, fits: Fits | bool
+    ) -> None:
         sides = Sides.of(planes.shape, known, shifts)
         if sides.shifts is not None and ((planes & (1 << sides.shifts) - 1) != 0).any(where=True if known is None else known):
             raise ValueError("a sample is not a multiple of 2**shifts")
@@ -87,26 +102,33 @@ class GridPrior:
         base = self._base(planes, sides)
         differences = base.symbols(planes)
         base.fill(planes, differences)
-        pushes = [(differences, self._widest(len(differences)))]
+        into(0, (differences, self._widest(len(differences))))
 
         def given(stage: Stage) -> Planes:
             values = planes[stage.channel][stage.points].ravel()
             values = values if stage.coded is None else values[stage.coded]
             values = values if stage.shifts is None else values >> stage.shifts
-            pushes.extend(self._split(values - stage.chosen.base, stage))
+            self._split(values - stage.chosen.base, stage, into)
             return values
 
-        self._walk(planes, sides, given)
-        return pushes
+        self._walk(planes, sides, given, self._sending(into, fits, Search(*self._costs, sides, planes)))
 
-    def approximate(self, targets: Targets, shifts: NDArray[np.int32] | None = None) -> tuple[bytes, Planes]:
+    def approximate(
+        self, targets: Targets, shifts: NDArray[np.int32] | None = None, fits: Fits | bool = True
+    ) -> tuple[bytes, Planes]:
         """-> (bytes, what decoding gives: integers within half a step of the targets, or of what deltas leave of them). Raises ValueError for
         targets beyond the peak."""
-        pushes, planes = self.approximated(targets, shifts)
-        return self._packed(pushes), planes
+        encoders = self._encoders(targets.values.shape)
+        planes = self._approximate(targets, shifts, self._into(encoders), fits)
+        return _joined([e.finish() for e in encoders]), planes
 
     def approximated(self, targets: Targets, shifts: NDArray[np.int32] | None = None) -> tuple[list[Push], Planes]:
-        """As `approximate`, with the (symbols, rows) of each push in place of bytes."""
+        """As `approximate`, with the (symbols, rows) of each push, lane by lane, in place of bytes."""
+        pushes = self._lists(targets.values.shape)
+        planes = self._approximate(targets, shifts, lambda lane, push: pushes[lane].append(push), True)
+        return [push for lane in pushes for push in lane], planes
+
+    def _approximate(self, targets: Targets, shifts: NDArray[np.int32] | None, into: Sink, fits: Fits | bool) -> Planes:
         if not self.closable:
             raise ValueError("this network was not trained to count steps from its predictions")
         sides = Sides.of(targets.values.shape, targets.known, shifts, closed=True)
@@ -118,35 +140,38 @@ class GridPrior:
         base.aim(planes, targets)
         differences = base.symbols(planes)
         base.fill(planes, differences)
-        pushes = self._base_pushes(differences, base.counts(len(planes)))
+        for push in self._base_pushes(differences, base.counts(len(planes))):
+            into(0, push)
 
         def nearest(stage: Stage) -> Planes:
             want = targets.at(stage.channel, stage.points)
             steps = _counted(stage).nearest(want if stage.coded is None else want[stage.coded])
-            pushes.extend(self._split(steps - stage.chosen.base, stage))
+            self._split(steps - stage.chosen.base, stage, into)
             return steps
 
-        self._walk(planes, sides, nearest, targets)
-        return pushes, planes
+        self._walk(planes, sides, nearest, self._sending(into, fits, Search(*self._costs, sides, planes, targets)), targets)
+        return planes
 
     def decode(
         self, blob: bytes, shape: tuple[int, int, int], known: NDArray[np.bool_] | None = None, shifts: NDArray[np.int32] | None = None,
-        closed: bool = False,
+        closed: bool = False, fits: Fits | None = None,
     ) -> Planes:  # fmt: skip
-        """Inverse of `encode`, or with closed=True of `approximate`. Raises FormatError on damaged bytes."""
+        """Inverse of `encode`, or with closed=True of `approximate`; `fits` takes what is found. Raises FormatError on damaged bytes."""
         from latentpress.entropy.coder import Decoder
 
         if closed and not self.closable:
             raise FormatError("damaged stream: it counts steps from predictions, which this preset does not")
-        decoder, planes, sides = Decoder(blob), np.zeros(shape, np.int32), Sides.of(shape, known, shifts, closed)
+        decoders = [Decoder(part) for part in _parted(blob, self._lanes(shape))]
+        planes, sides = np.zeros(shape, np.int32), Sides.of(shape, known, shifts, closed)
         base = self._base(planes, sides)
         counts = base.counts(len(planes))
         rows = self._widest(sum(counts))
         if closed:
-            rows = self._base_rows(decoder.pull(self._flat(len(planes), BASE_BITS), self.tables), counts)
-        base.fill(planes, decoder.pull(rows, self.tables))
+            rows = self._base_rows(decoders[0].pull(self._flat(len(planes), BASE_BITS), self.tables), counts)
+        base.fill(planes, decoders[0].pull(rows, self.tables))
 
         def found(stage: Stage) -> Planes:
+            decoder = decoders[stage.lane]
             residual = decoder.pull(stage.chosen.row, self.tables).astype(np.int64)
             for at, bits, start in self._flat_parts(stage.chosen.low):
                 low = decoder.pull(self.flat_rows + bits - 1, self.tables)
@@ -165,15 +190,60 @@ class GridPrior:
                 raise FormatError("damaged stream: a value is out of range")
             return values.astype(np.int32)
 
-        self._walk(planes, sides, found)
-        decoder.close()
+        kept = Fits.none(len(decoders)) if fits is None else fits
+
+        def fit(stage: Unfitted) -> Fit | None:
+            made = pulled(lambda rows: decoders[stage.lane].pull(rows, self.tables), stage.around.count, self.flat_rows)
+            kept.lanes[stage.lane].append(made)
+            return made
+
+        self._walk(planes, sides, found, fit)
+        for decoder in decoders:
+            decoder.close()
         return planes
 
-    def _split(self, residual: NDArray[np.int32], stage: Stage) -> Iterator[Push]:
+    # ---- fits
+
+    @property
+    def _costs(self) -> tuple[Tables, int, int, int]:
+        return self.tables, self.max_low, self.closed_rows, self.peak
+
+    def _sending(self, into: Sink, fits: Fits | bool, search: Search) -> Fitting:
+        """Fits that are looked for, or replayed, each pushed before what it is of."""
+        if not self.network.config.fits:
+            return None
+        again = [iter(lane) for lane in fits.lanes] if isinstance(fits, Fits) else []
+
+        def fit(stage: Unfitted) -> Fit | None:
+            made = next(again[stage.lane], None) if again else search(stage) if fits else None
+            for push in pushes_of(made, self.tables, self.flat_rows):
+                into(stage.lane, push)
+            return made
+
+        return fit
+
+    # ---- lanes
+
+    def _lanes(self, shape: tuple[int, ...]) -> int:
+        """Streams of planes [c, h, w]: one, or as many as the lanes of their finest groups."""
+        return len(lanes_of(-(-shape[1] // 2), -(-shape[2] // 2), self.network.config.lanes))
+
+    def _lists(self, shape: tuple[int, ...]) -> list[list[Push]]:
+        return [[] for _ in range(self._lanes(shape))]
+
+    def _encoders(self, shape: tuple[int, ...]) -> list[Any]:
+        from latentpress.entropy.coder import Encoder
+
+        return [Encoder() for _ in range(self._lanes(shape))]
+
+    def _into(self, encoders: list[Any]) -> Sink:
+        return lambda lane, push: encoders[lane].push(np.ascontiguousarray(push[0], np.int32), push[1], self.tables)
+
+    def _split(self, residual: NDArray[np.int32], stage: Stage, into: Sink) -> None:
         low = stage.chosen.low
-        yield residual >> low, stage.chosen.row
+        into(stage.lane, (residual >> low, stage.chosen.row))
         for at, bits, start in self._flat_parts(low):
-            yield residual[at] >> start & (1 << bits) - 1, self.flat_rows + bits - 1
+            into(stage.lane, (residual[at] >> start & (1 << bits) - 1, self.flat_rows + bits - 1))
 
     def _flat_parts(self, low: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]]:
         """Where bits go out flat, MAX_LOW of them at a time, lowest first: (flat indices, how many bits, the first of them)."""
@@ -182,14 +252,6 @@ class GridPrior:
             if len(at):
                 bits = np.minimum(low[at] - part, MAX_LOW)
                 yield at, bits, np.full_like(bits, part)
-
-    def _packed(self, pushes: list[Push]) -> bytes:
-        from latentpress.entropy.coder import Encoder
-
-        encoder = Encoder()
-        for symbols, rows in pushes:
-            encoder.push(np.ascontiguousarray(symbols, np.int32), rows, self.tables)
-        return encoder.finish()
 
     # ---- base grid: by the widest row, or where steps are counted by a row that is named for each plane
 
@@ -219,106 +281,23 @@ class GridPrior:
     # ---- the walk
 
     @torch.no_grad()
-    def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes], aims: Targets | None = None) -> None:
+    def _walk(self, planes: Planes, sides: Sides, code: Callable[[Stage], Planes], fit: Fitting, aims: Targets | None = None) -> None:
         """Visit all stages in coding order; `code` gives the quotients, or steps, of what each stage codes; samples are written into `planes`."""
         height, width = planes.shape[1:]
         frozen = self._frozen(len(planes))
         octaves = octaves_of((height, width))
         misses = torch.full((CHANNELS, -(-height // (1 << octaves)), -(-width // (1 << octaves))), 4.0 * LOCATION, dtype=self.carrier)
+        fit = fit if self.network.config.fits else None
+        coding = Coding(planes, sides, code, fit, aims, self.peak, self.max_low, self.closed_rows, self.network.config.log_range - 1)
         buffers = Buffers()
         with strips(STRIP, height * width // 4) as runner:
             for octave in reversed(range(octaves)):
-                walk = _Octave(self, frozen, planes, sides, code, aims, octave, buffers, runner)
-                misses = walk.run(misses)
+                misses = Octave(coding, frozen, octave, buffers, runner, self.network.config.lanes).run(misses)
 
     def _frozen(self, channels: int) -> dict[str, FrozenGroup]:
         if channels not in self._groups:
             self._groups[channels] = {name: FrozenGroup(self.network.groups[name], channels) for name in GROUPS}  # type: ignore[arg-type]
         return self._groups[channels]
-
-
-@dataclass(frozen=True)
-class _Octave:
-    """One octave of a walk: three groups, each seeing those before it."""
-
-    prior: GridPrior
-    frozen: Mapping[str, FrozenGroup]
-    planes: Planes
-    sides: Sides
-    code: Callable[[Stage], Planes]
-    aims: Targets | None
-    octave: int
-    buffers: Buffers
-    runner: Strips
-
-    def run(self, misses: Tensor) -> Tensor:
-        """|errors| in 1/16 of the coarser grid, [3, h, w] -> those of this one."""
-        step, carrier = 1 << self.octave, self.prior.carrier
-        grid = self.planes[:, ::step, ::step]
-        half = (-(-grid.shape[1] // 2), -(-grid.shape[2] // 2))
-        quarters = {"ee": _framed(4 * torch.from_numpy(np.ascontiguousarray(grid[:, ::2, ::2])).to(carrier), half)}
-        missed = {"ee": _framed(misses, half)}
-        full = torch.zeros(CHANNELS, *grid.shape[1:], dtype=carrier)
-        full[:, ::2, ::2] = misses
-        for g, (name, (i, j)) in enumerate(CELLS.items()):
-            inside = (grid.shape[1] - i + 1) // 2, (grid.shape[2] - j + 1) // 2
-            if not min(inside):
-                quarters[name], missed[name] = quarters["ee"], missed["ee"]
-                continue
-            network = GroupPass(self.frozen[name], quarters, missed, self.octave, self.buffers, self.runner, self.sides.closed)
-            values, errors = self._group(g, network, (i, j), inside)
-            quarters[name], missed[name] = _framed(values.mul_(4), half), _framed(errors, half)
-            full[:, i::2, j::2] = errors
-        return full
-
-    def _group(self, g: int, network: GroupPass, cell: tuple[int, int], inside: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(samples [c, rows, columns], |errors| in 1/16 [3, rows, columns])."""
-        rows, columns = inside
-        step = 1 << self.octave
-        points = (slice(cell[0] * step, None, 2 * step), slice(cell[1] * step, None, 2 * step))
-        values = torch.empty(len(self.planes), rows, columns, dtype=self.prior.carrier)
-        errors = torch.zeros(CHANNELS, rows, columns, dtype=self.prior.carrier)
-        network.first()
-        for k in range(len(self.planes)):
-            if k:
-                network.next(k, _framed(values[k - 1 : k], (network.height, network.width), 0)[0])
-            location, scale = network.location[k, :rows, :columns], network.scale[k, :rows, :columns]
-            samples = self._steps if self.sides.closed else self._samples
-            found = samples(g * CHANNELS + k, k, points, location.numpy().ravel(), scale.numpy().ravel()).reshape(inside)
-            self.planes[k][points] = found
-            if self.aims is not None:
-                self.aims.settle(k, points, found)
-            values[k] = torch.from_numpy(found)
-            torch.sub(LOCATION * values[k], location, out=errors[k]).abs_()
-        return values, errors
-
-    def _samples(self, shape: int, channel: int, points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
-        """Flat samples of a stage: what `code` gives, and predictions where nothing is coded."""
-        coded, shifts = self.sides.at(channel, points)
-        if shifts is not None:
-            location, scale = location >> shifts, np.maximum(scale - LOG_STEPS * shifts, 0)
-        chosen = choose(location, scale, self.prior.max_low).among(shape * PER_SHAPE)
-        if coded is None:
-            found = self.code(Stage(channel, points, None, shifts, chosen))
-        else:
-            peak = self.prior.peak if shifts is None else self.prior.peak >> shifts
-            found = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
-            found[coded] = self.code(Stage(channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
-        return found if shifts is None else found << shifts
-
-    def _steps(self, shape: int, channel: int, points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
-        """The same where steps are counted from rounded predictions."""
-        coded, shifts = self.sides.at(channel, points)
-        if shifts is None:
-            raise ValueError("steps without a shift")
-        peak = self.prior.peak
-        origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
-        chosen = choose_closed(scale - LOG_STEPS * shifts, self.prior.max_low).among(self.prior.closed_rows + shape * CLOSED_ROWS)
-        steps = Steps(origin, shifts)
-        if coded is None:
-            return steps.place(self.code(Stage(channel, points, None, None, chosen, steps)))
-        origin[coded] = steps.at(coded).place(self.code(Stage(channel, points, coded, None, chosen.at(coded), steps.at(coded))))
-        return origin
 
 
 def _counted(stage: Stage) -> Steps:
@@ -327,6 +306,18 @@ def _counted(stage: Stage) -> Steps:
     return stage.steps
 
 
-def _framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:
-    """[c, h, w]: the last row and column repeated up to `size`, then every edge `frame` times."""
-    return F.pad(x[None], (frame, frame + size[1] - x.shape[2], frame, frame + size[0] - x.shape[1]), mode="replicate")[0]
+def _joined(streams: list[bytes]) -> bytes:
+    """One after the other; before each but the last how many words of 32 bits it has, as a word itself."""
+    return b"".join([*((len(s) // 4).to_bytes(4, "little") + s for s in streams[:-1]), streams[-1]])
+
+
+def _parted(blob: bytes, count: int) -> list[bytes]:
+    """Inverse of `_joined`. Raises FormatError."""
+    streams, at = [], 0
+    for _ in range(count - 1):
+        size = 4 * int.from_bytes(blob[at : at + 4], "little")
+        if len(blob) - at < 4 + size:
+            raise FormatError("damaged stream: a lane ends beyond it")
+        streams.append(blob[at + 4 : at + 4 + size])
+        at += 4 + size
+    return [*streams, blob[at:]]

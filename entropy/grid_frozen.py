@@ -10,8 +10,9 @@ of their own: any number of threads takes them in any order.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,21 +39,35 @@ from latentpress.entropy.grid_network import (
     miss_of,
 )
 
+LEAST = 2048  # positions that are worth a second thread
 Work = Callable[[int, int], None]
 
 
 class Strips:
-    """Calls work(first row, row after the last) for strips of about `positions` positions, on as many threads as there are."""
+    """Calls work(first row, row after the last) for strips of at most about `positions` positions, on as many threads as there are."""
 
-    def __init__(self, positions: int, pool: ThreadPoolExecutor | None) -> None:
-        self.positions, self.pool = positions, pool
+    def __init__(self, positions: int, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> None:
+        self.positions, self.pool, self.threads = positions, pool, threads
 
-    def run(self, work: Work, rows: int, columns: int) -> None:
-        height = max(2, self.positions // columns)
-        starts = range(0, rows, height)
-        ends = [min(y + height, rows) for y in starts]
-        for _ in map(work, starts, ends) if self.pool is None or len(starts) == 1 else self.pool.map(work, starts, ends):
+    def run(self, work: Work, rows: tuple[int, int], columns: int, *, alone: bool = False) -> None:
+        """alone: on the thread that calls."""
+        share = 1 if alone or self.pool is None or (rows[1] - rows[0]) * columns < LEAST else self.threads
+        strips = even(rows, -(-(rows[1] - rows[0]) * columns // self.positions), share)
+        for _ in map(work, *zip(*strips, strict=True)) if share == 1 or self.pool is None else self.pool.map(work, *zip(*strips, strict=True)):
             pass
+
+    def beside(self, work: Callable[[int], None], items: Iterable[int]) -> None:
+        """work(item) for each, on as many threads as there are."""
+        for _ in map(work, items) if self.pool is None else self.pool.map(work, items):
+            pass
+
+
+def even(rows: tuple[int, int], count: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """Rows in `count` strips, or a few more so that threads share them evenly, each of about as many rows; none is empty."""
+    first, last = rows
+    count = min(max(1, -(-count // multiple) * multiple), last - first)
+    edges = [first + (last - first) * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
 
 
 @contextmanager
@@ -62,10 +77,10 @@ def strips(positions: int, total: int) -> Iterator[Strips]:
     torch.set_num_threads(1)
     try:
         if threads == 1 or total <= positions:
-            yield Strips(positions, None)
+            yield Strips(positions)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                yield Strips(positions, pool)
+                yield Strips(positions, pool, threads)
     finally:
         torch.set_num_threads(threads)
 
@@ -170,6 +185,7 @@ class GroupPass:
         for h in self.h:
             h[:, 0] = h[:, -1] = 0
         if frozen.rest is not None:
+            self.x = plane("plane x", *size, dtype=self.carrier).zero_()
             self.heads = plane("plane heads", len(frozen.rest.bias), size[0] * size[1])
             self.seen = plane("plane seen", 2 * (c - 1), size[0] * size[1])
             self.residual = plane("plane residual", c - 1, size[0] * size[1], dtype=frozen.sum_type)
@@ -180,16 +196,19 @@ class GroupPass:
         for b in range(len(self.frozen.blocks)):
             self._run(lambda y0, y1, b=b: self._block(b, y0, y1))  # type: ignore[misc]
 
-    def next(self, channel: int, x: Tensor) -> None:
-        """Location and scale of `channel`, given the samples x [H, W] (carrier) of the one before."""
-        self._run(lambda y0, y1: self._later(channel, x, y0, y1))
+    def next(self, channel: int, x: Tensor, rows: tuple[int, int] | None = None) -> None:
+        """Location and scale of `channel`, given the samples x (carrier, up to [H, W]) of the one before. rows: those that x holds and that are
+        wanted, on the thread that calls; None: all, on all threads."""
+        first, last = rows or (0, len(x))
+        self.x[first:last, : x.shape[1]] = x
+        self._run(lambda y0, y1: self._later(channel, y0, y1), rows)
 
-    def _run(self, work: Work) -> None:
+    def _run(self, work: Work, rows: tuple[int, int] | None = None) -> None:
         def quiet(y0: int, y1: int) -> None:
             with torch.no_grad():  # of the thread
                 work(y0, y1)
 
-        self.runner.run(quiet, self.height, self.width)
+        self.runner.run(quiet, rows or (0, self.height), self.width, alone=rows is not None)
 
     # ---- first layer
 
@@ -270,9 +289,9 @@ class GroupPass:
         head = self.frozen.head[0]
         self._head(0, head(h, self.buffers.get("head", len(head.bias), h.shape[1])), y0, y1)
 
-    def _later(self, k: int, x: Tensor, y0: int, y1: int) -> None:
+    def _later(self, k: int, y0: int, y1: int) -> None:
         at = slice(y0 * self.width, y1 * self.width)
-        self._observe(k - 1, x[y0:y1].reshape(-1), at)
+        self._observe(k - 1, self.x[y0:y1].reshape(-1), at)
         rows = len(self.frozen.head[k].bias)
         head = self.heads[(k - 1) * rows : k * rows, at]
         head.addmm_(self.frozen.seen[k], self.seen[: 2 * k, at])

@@ -60,6 +60,7 @@ NEIGHBOURS: dict[str, tuple[Place, ...]] = {
     ),
 }  # fmt: skip
 GROUPS = tuple(NEIGHBOURS)
+MAX_LANES = 16
 REACH = 3  # positions that a neighbour may lie away
 
 
@@ -67,7 +68,8 @@ REACH = 3  # positions that a neighbour may lie away
 class GridConfig:
     """width: features; blocks: residual blocks a group, expansion times as wide inside; head: hidden features of a channel's head;
     octaves: of the network's biases; cross: whether the linear predictor of a channel sees the other channels, as it should where they share
-    a unit; modes: 2 where there are biases of their own for quantisation about the prediction."""
+    a unit; modes: 2 where there are biases of their own for quantisation about the prediction; lanes: streams of large planes, which threads
+    code side by side; fits: whether encoders may correct the predictions of an image (grid_fit.py)."""
 
     width: int = 48
     blocks: int = 2
@@ -76,6 +78,8 @@ class GridConfig:
     octaves: int = 5
     cross: bool = True
     modes: int = 1
+    lanes: int = 1
+    fits: bool = False
     peak: int = 255  # largest magnitude of a sample; see `wide`
 
     def __post_init__(self) -> None:
@@ -83,6 +87,8 @@ class GridConfig:
             raise ValueError(f"peak={self.peak}: 1 to {MAX_PEAK} expected")
         if self.modes not in (1, 2):
             raise ValueError(f"modes={self.modes}: 1 or 2 expected")
+        if not 1 <= self.lanes <= MAX_LANES:
+            raise ValueError(f"lanes={self.lanes}: 1 to {MAX_LANES} expected")
 
     @property
     def wide(self) -> bool:

@@ -79,7 +79,8 @@ class FieldReader(Reader):
         misses = np.full((3, *base.shape[1:]), 64)
         for o in reversed(range(n)):
             misses = self.octave(o, misses)
-        self.stream.close()
+        for stream in self.streams:
+            stream.close()
         return self.x[: self.count]
 
     def linear(self, name: str, k: int, d: Array, rest: list[Array]) -> Array:

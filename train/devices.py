@@ -22,6 +22,7 @@ def make_fabric(config: TrainConfig) -> Any:
         from lightning_fabric.strategies import DDPStrategy
     except ImportError as error:
         raise MissingExtraError("lightning-fabric", "train") from error
+    torch.backends.cudnn.allow_tf32 = False  # integers of exact networks need all of float32
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
     nodes = int(os.environ["WORLD_SIZE"]) // devices if {"LOCAL_WORLD_SIZE", "WORLD_SIZE"} <= os.environ.keys() else config.nodes
     strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
@@ -48,14 +49,15 @@ class Objective(nn.Module):
     The wrapper synchronises gradients of the main loss alone; it does not see the auxiliary parameters, which few numbers are synchronised of.
     """
 
-    def __init__(self, model: Trainable) -> None:
+    def __init__(self, model: Trainable, *, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.losses = torch.compile(model.__call__) if compiled else model.__call__
         auxiliary = {id(p) for p in model.auxiliary_parameters()}
         self._ddp_params_and_buffers_to_ignore = [n for n, p in self.named_parameters() if id(p) in auxiliary]
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Held]:
-        losses = self.model(batch)
+        losses = self.losses(batch)
         return losses.main.float(), Held(losses)
 
 

@@ -1,0 +1,121 @@
+"""The encoder's side of fits: what a stage would cost with one, on a sample of its points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.entropy.grid_base import Sides
+from latentpress.entropy.grid_closed import Steps, Targets
+from latentpress.entropy.grid_fit import MOST_OFFSET, MOST_SUM, Fit, Part, corrected, expected, least_squares, sampled
+from latentpress.entropy.grid_fit_coding import HEAD_COST, coefficient_bits
+from latentpress.entropy.grid_network import LOCATION, LOG_STEPS
+from latentpress.entropy.grid_tables import CLOSED_ROWS, PER_SHAPE, choose, choose_closed
+from latentpress.entropy.grid_walk import Unfitted
+from latentpress.entropy.tables import Tables
+
+Integers = NDArray[np.int32]
+FIRST_OFFSETS = (-3, 0, 3)
+LEAST_SAMPLE = 256
+QUIET = 0.25  # bits a point below which locations stay: nearly all steps are 0 there, and what is decoded is what was predicted
+WORTH = 1.1  # bits that coefficients must save on the whole stage for each that they cost
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Points of a stage that are looked at, flat: what the encoder wants there, and log2 of the steps that are coded."""
+
+    want: NDArray[np.float64]
+    shifts: Integers | None
+    share: float  # of the stage
+
+    def at(self, points: NDArray[np.bool_]) -> Sample:
+        return Sample(self.want[points], None if self.shifts is None else self.shifts[points], self.share * float(points.mean()))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Chooses the fit of each stage. planes: integers to code; targets: real numbers instead, where steps are counted from predictions."""
+
+    tables: Tables
+    max_low: int
+    first_closed: int
+    peak: int
+    sides: Sides
+    planes: Integers
+    targets: Targets | None = None
+
+    def __call__(self, stage: Unfitted) -> Fit | None:
+        part = sampled(*stage.location.shape)
+        sample, inside = self._sample(stage, part)
+        if len(sample.want) < LEAST_SAMPLE:
+            return None
+        location, scale = stage.location[part].ravel()[inside], stage.scale[part].ravel()[inside]
+        miss, deviation = np.full(inside.size, np.nan), np.ones(inside.size)
+        miss[inside] = sample.want - location / LOCATION
+        deviation[inside] = expected(scale, 1.0 if sample.shifts is None else np.ldexp(1.0, sample.shifts))
+        judged = _odd_rows(stage.location[part].shape)[inside]
+        miss[inside] = np.where(judged, np.nan, miss[inside])
+        coefficients = least_squares(stage.around, part, miss, deviation)
+        sample, location, scale = sample.at(judged), location[judged], scale[judged]
+        before = self._cost(stage, location, scale, sample)
+        kept = None
+        if 0 < int(np.abs(coefficients).sum()) <= MOST_SUM and before > QUIET * len(location):
+            moved = corrected(stage.around, stage.location, coefficients, LOCATION * self.peak, part).ravel()[inside][judged]
+            saved = (before - self._cost(stage, moved, scale, sample)) / sample.share
+            if saved > WORTH * coefficient_bits(self.tables, coefficients):
+                kept, location = coefficients, moved
+        offset, cost = self._offset(stage, location, scale, sample)
+        worth = kept is not None or (before - cost) / sample.share > HEAD_COST
+        return Fit(offset, kept) if worth else None
+
+    def _sample(self, stage: Unfitted, part: Part) -> tuple[Sample, NDArray[np.bool_]]:
+        """(sample, which of these points are coded)."""
+        down, across = (slice(p.start, p.stop, (p.step or 1) * (q.step or 1)) for p, q in zip(stage.points, part, strict=True))
+        points = down, across
+        inside = np.ones(stage.location[part].size, np.bool_)
+        if self.sides.known is not None:
+            inside = self.sides.known[stage.channel][points].ravel()
+        _, shifts = self.sides.at(stage.channel, points)
+        if self.targets is not None:
+            want = self.targets.at(stage.channel, points)
+        else:
+            want = self.planes[stage.channel][points].ravel().astype(np.float64)
+        share = inside.size / stage.location.size
+        return Sample(want[inside], None if shifts is None else shifts[inside], share), inside
+
+    def _offset(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> tuple[int, float]:
+        """(the cheapest offset of the scale, bits of the sample with it)."""
+        costs: dict[int, float] = {}
+
+        def cost(offset: int) -> float:
+            if offset not in costs:
+                costs[offset] = self._cost(stage, location, stage.offset(scale, offset), sample)
+            return costs[offset]
+
+        best = min(FIRST_OFFSETS, key=cost)
+        for reach in (2, 1):
+            best = min((o for o in (best - reach, best, best + reach) if abs(o) <= MOST_OFFSET), key=cost)
+        return best, cost(best)
+
+    def _cost(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> float:
+        shifts = sample.shifts
+        if self.targets is None:
+            values = sample.want.astype(np.int32)
+            if shifts is not None:
+                location, scale, values = location >> shifts, np.maximum(scale - LOG_STEPS * shifts, 0), values >> shifts
+            chosen = choose(location, scale, self.max_low).among(stage.shape * PER_SHAPE)
+        else:
+            if shifts is None:
+                raise ValueError("targets without steps")
+            origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -self.peak, self.peak)
+            values = Steps(origin, shifts).nearest(sample.want)
+            chosen = choose_closed(scale - LOG_STEPS * shifts, self.max_low).among(self.first_closed + stage.shape * CLOSED_ROWS)
+        return self.tables.bits((values - chosen.base) >> chosen.low, chosen.row) + float(chosen.low.sum())
+
+
+def _odd_rows(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Flat: points of neighbouring rows are alike, those in one row more so, so rows that were fitted do not judge."""
+    return np.repeat(np.arange(shape[0]) % 2 == 1, shape[1])
