@@ -107,7 +107,7 @@ class Lattice(Codec):
             return self._values(payload, planes.source.shape, str(planes.source.dtype))
         return restore(planes.head, np.where(planes.known, planes.integers, 0).astype(np.int32), str(planes.source.dtype))
 
-    def _coded(self, planes: Planes, fits: bool) -> tuple[Planes, bytes]:
+    def _coded(self, planes: Planes, fits: bool = True) -> tuple[Planes, bytes]:
         """(the planes with the integers that decoding gives, payload)."""
         if planes.targets is None:
             return planes, block.pack(planes.head) + self._streams(planes.integers, planes.head, repeat(fits))
