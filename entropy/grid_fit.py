@@ -1,6 +1,7 @@
 """What the network cannot know of one image or field: a linear correction of its locations and scales, fitted by the encoder and sent.
 
-    location + floor(sum of coefficient * feature / 128 + 1/2)        in 1/16;   scale + an offset in 1/8 octaves
+    location + floor(sum of coefficient * feature / 128 + 1/2)        in 1/16
+    scale + offset + bend of the scale's class                        in 1/8 octaves
 
 Of each channel of each lane of each group that has points enough. Features are what both sides know: the neighbours beside the mean of the nearest
 four, of this channel and the others; of the channels before what they are here, and by how much the prediction missed; how much it missed the
@@ -27,8 +28,11 @@ MOST, MOST_SUM = 127, 2047  # largest coefficient, and sum of magnitudes
 OTHERS = 8  # nearest places of another channel
 NEAREST = 4
 MOST_OFFSET = 7  # of the scale
+MOST_BEND = 15
+EDGES = (-12, -6, -2, 2, 8)  # of the classes of scales
+PIVOT_STEP, PIVOTS = 4, 64
 LEAST_POINTS = 1024  # of a lane: fewer are not worth it
-SAMPLE = 12288  # points that the encoder looks at, about: half of their rows to fit, the others to judge
+SAMPLE = 24576  # points that the encoder looks at, about: half of their rows to fit, the others to judge
 FLOOR = 0.7  # deviation, in units or steps, below which all points weigh the same
 ROBUST = 2.0  # deviations beyond which a miss weighs less
 RIDGE = 1e-3
@@ -41,10 +45,26 @@ WHOLE = slice(None), slice(None)
 
 @dataclass(frozen=True)
 class Fit:
-    """offset: of the scale, in 1/8 octaves; coefficients int32 [features], or None where locations stay."""
+    """offset: of the scale; coefficients int32 [features], or None where locations stay; bends: what is added to scales of each class, counted from
+    4 * pivot, or none."""
 
     offset: int
     coefficients: NDArray[np.int32] | None = None
+    bends: tuple[int, ...] = ()
+    pivot: int = 0
+
+    def scaled(self, scale: NDArray[np.int32], last: int) -> NDArray[np.int32]:
+        """Scales after it, 0 to `last`."""
+        out = scale + np.int32(self.offset)
+        if self.bends:
+            out += np.array(self.bends, np.int32)[classes(scale, self.pivot)]
+        return np.clip(out, 0, last, out=out)
+
+
+def classes(scale: NDArray[np.int32], pivot: int) -> NDArray[np.intp]:
+    """Class of each scale: how many EDGES above 4 * pivot it reaches."""
+    found: NDArray[np.intp] = np.searchsorted(np.array(EDGES) + PIVOT_STEP * pivot, scale, side="right")
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Fits in the stream of their lane: a head, 0 where there is none, else offset + 8 and negative where coefficients follow; these name the row that
-codes them (of shape 0, fraction 0, as the head's) in six flat bits."""
+"""Fits in the stream of their lane: a head, 0 where there is none, else offset + 8 and negative where coefficients follow; then 1 where bends follow,
+else 0. Bends: the pivot in six flat bits, and they. Coefficients: the row that codes them in six flat bits, and they. Rows are those of shape 0 and
+fraction 0."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.entropy.grid_fit import MOST, MOST_OFFSET, MOST_SUM, Fit
+from latentpress.entropy.grid_fit import EDGES, MOST, MOST_BEND, MOST_OFFSET, MOST_SUM, PIVOTS, Fit
 from latentpress.entropy.grid_tables import FIRST, ROWS, START, STEPS
 from latentpress.entropy.tables import Tables
 from latentpress.errors import FormatError
@@ -19,35 +20,49 @@ ROW_BITS = 6
 NEAR = 5  # rows to either side that are tried
 HEAD_ROW = 12  # a scale of .35: no fit is cheap
 HEAD_COST = 24.0  # bits of other heads, about
+BEND_ROW = 21  # a scale of 1.7
+PIVOT_BITS = 6
+BENDS_COST = 28.0  # bits, about
 
 
 def pushes_of(fit: Fit | None, tables: Tables, flat_rows: int) -> list[Push]:
     """flat_rows: the row of one flat bit."""
-    head = 0 if fit is None else fit.offset + MOST_OFFSET + 1
-    if fit is None or fit.coefficients is None:
-        return [_one(head, int(START[HEAD_ROW]))]
-    row, _ = _best_row(fit.coefficients, tables)
-    coded = fit.coefficients, np.full(len(fit.coefficients), START[row], np.int32)
-    return [_one(-head, int(START[HEAD_ROW])), _one(row, flat_rows + ROW_BITS - 1), coded]
+    if fit is None:
+        return [_one(0, int(START[HEAD_ROW]))]
+    head = fit.offset + MOST_OFFSET + 1
+    out = [_one(head if fit.coefficients is None else -head, int(START[HEAD_ROW])), _one(int(bool(fit.bends)), int(START[HEAD_ROW]))]
+    if fit.bends:
+        out += [_one(fit.pivot, flat_rows + PIVOT_BITS - 1), (np.array(fit.bends, np.int32), np.full(len(fit.bends), START[BEND_ROW], np.int32))]
+    if fit.coefficients is not None:
+        row, _ = _best_row(fit.coefficients, tables)
+        out += [_one(row, flat_rows + ROW_BITS - 1), (fit.coefficients, np.full(len(fit.coefficients), START[row], np.int32))]
+    return out
 
 
 def pulled(pull: Callable[[NDArray[np.int32]], NDArray[np.int32]], count: int, flat_rows: int) -> Fit | None:
     """Inverse of `pushes_of`: pull gives the symbols of rows; count: of coefficients. Raises FormatError."""
-    head = int(pull(np.array([START[HEAD_ROW]], np.int32))[0])
+
+    def one(row: int) -> int:
+        return int(pull(np.array([row], np.int32))[0])
+
+    head = one(int(START[HEAD_ROW]))
     if not head:
         return None
-    offset = abs(head) - MOST_OFFSET - 1
-    if abs(offset) > MOST_OFFSET:
+    offset, bent, bends, pivot = abs(head) - MOST_OFFSET - 1, one(int(START[HEAD_ROW])), (), 0
+    if bent == 1:
+        pivot = one(flat_rows + PIVOT_BITS - 1)
+        bends = tuple(pull(np.full(len(EDGES) + 1, START[BEND_ROW], np.int32)).tolist())
+    if abs(offset) > MOST_OFFSET or bent not in (0, 1) or not 0 <= pivot < PIVOTS or max(map(abs, bends), default=0) > MOST_BEND:
         raise FormatError("damaged stream: no such fit")
     if head > 0:
-        return Fit(offset)
-    row = int(pull(np.array([flat_rows + ROW_BITS - 1], np.int32))[0])
+        return Fit(offset, None, bends, pivot)
+    row = one(flat_rows + ROW_BITS - 1)
     if not 0 <= row < ROWS:
         raise FormatError("damaged stream: a row is out of range")
     coefficients = pull(np.full(count, START[row], np.int32))
     if (np.abs(coefficients) > MOST).any() or int(np.abs(coefficients).sum()) > MOST_SUM:
         raise FormatError("damaged stream: a coefficient is out of range")
-    return Fit(offset, coefficients)
+    return Fit(offset, coefficients, bends, pivot)
 
 
 def coefficient_bits(tables: Tables, coefficients: NDArray[np.int32]) -> float:

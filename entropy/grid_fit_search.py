@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,28 @@ from numpy.typing import NDArray
 
 from latentpress.entropy.grid_base import Sides
 from latentpress.entropy.grid_closed import Steps, Targets
-from latentpress.entropy.grid_fit import MOST_OFFSET, MOST_SUM, Fit, Part, corrected, expected, least_squares, sampled
-from latentpress.entropy.grid_fit_coding import HEAD_COST, coefficient_bits
+from latentpress.entropy.grid_fit import (
+    EDGES,
+    MOST_OFFSET,
+    MOST_SUM,
+    PIVOT_STEP,
+    PIVOTS,
+    Fit,
+    Part,
+    classes,
+    corrected,
+    expected,
+    least_squares,
+    sampled,
+)
+from latentpress.entropy.grid_fit_coding import BENDS_COST, HEAD_COST, coefficient_bits
 from latentpress.entropy.grid_network import LOCATION, LOG_STEPS
 from latentpress.entropy.grid_tables import CLOSED_ROWS, PER_SHAPE, choose, choose_closed
 from latentpress.entropy.grid_walk import Unfitted
 from latentpress.entropy.tables import Tables
 
 Integers = NDArray[np.int32]
-FIRST_OFFSETS = (-3, 0, 3)
+OFFSETS = range(-MOST_OFFSET, MOST_OFFSET + 1)
 LEAST_SAMPLE = 256
 QUIET = 0.25  # bits a point below which locations stay: nearly all steps are 0 there, and what is decoded is what was predicted
 WORTH = 1.1  # bits that coefficients must save on the whole stage for each that they cost
@@ -67,9 +81,9 @@ class Search:
             saved = (before - self._cost(stage, moved, scale, sample)) / sample.share
             if saved > WORTH * coefficient_bits(self.tables, coefficients):
                 kept, location = coefficients, moved
-        offset, cost = self._offset(stage, location, scale, sample)
+        fit, cost = self._rescaled(stage, location, scale, sample)
         worth = kept is not None or (before - cost) / sample.share > HEAD_COST
-        return Fit(offset, kept) if worth else None
+        return dataclasses.replace(fit, coefficients=kept) if worth else None
 
     def _sample(self, stage: Unfitted, part: Part) -> tuple[Sample, NDArray[np.bool_]]:
         """(sample, which of these points are coded)."""
@@ -86,21 +100,25 @@ class Search:
         share = inside.size / stage.location.size
         return Sample(want[inside], None if shifts is None else shifts[inside], share), inside
 
-    def _offset(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> tuple[int, float]:
-        """(the cheapest offset of the scale, bits of the sample with it)."""
-        costs: dict[int, float] = {}
-
-        def cost(offset: int) -> float:
-            if offset not in costs:
-                costs[offset] = self._cost(stage, location, stage.offset(scale, offset), sample)
-            return costs[offset]
-
-        best = min(FIRST_OFFSETS, key=cost)
-        for reach in (2, 1):
-            best = min((o for o in (best - reach, best, best + reach) if abs(o) <= MOST_OFFSET), key=cost)
-        return best, cost(best)
+    def _rescaled(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> tuple[Fit, float]:
+        """(fit of the scale alone, bits of the sample with it)."""
+        pivot = int(np.clip(np.median(scale) // PIVOT_STEP, 0, PIVOTS - 1))
+        kinds, count = classes(scale, pivot), len(EDGES) + 1
+        costs = np.stack([
+            np.bincount(kinds, self._costs(stage, location, Fit(o).scaled(scale, stage.last), sample), count) for o in OFFSETS
+        ])  # fmt: skip
+        single = int(costs.sum(1).argmin())
+        offset, each = OFFSETS[single], costs.argmin(0)
+        if (costs[single].sum() - costs.min(0).sum()) / sample.share < BENDS_COST:
+            return Fit(offset), float(costs[single].sum())
+        bends = tuple(OFFSETS[i] - offset for i in each)
+        return Fit(offset, None, bends, pivot), float(costs.min(0).sum())
 
     def _cost(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> float:
+        return float(self._costs(stage, location, scale, sample).sum())
+
+    def _costs(self, stage: Unfitted, location: Integers, scale: Integers, sample: Sample) -> NDArray[np.float64]:
+        """Bits of each point of the sample."""
         shifts = sample.shifts
         if self.targets is None:
             values = sample.want.astype(np.int32)
@@ -113,7 +131,7 @@ class Search:
             origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -self.peak, self.peak)
             values = Steps(origin, shifts).nearest(sample.want)
             chosen = choose_closed(scale - LOG_STEPS * shifts, self.max_low).among(self.first_closed + stage.shape * CLOSED_ROWS)
-        return self.tables.bits((values - chosen.base) >> chosen.low, chosen.row) + float(chosen.low.sum())
+        return self.tables.costs((values - chosen.base) >> chosen.low, chosen.row) + chosen.low
 
 
 def _odd_rows(shape: tuple[int, ...]) -> NDArray[np.bool_]:

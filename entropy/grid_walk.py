@@ -61,9 +61,6 @@ class Unfitted:
     around: Around
     last: int
 
-    def offset(self, scale: Planes, offset: int) -> Planes:
-        return np.clip(scale + np.int32(offset), 0, self.last)
-
 
 @dataclass(frozen=True)
 class Coding:
@@ -190,7 +187,7 @@ class Octave:
         fit = self.coding.fit(stage) if self.coding.fit is not None else None
         if fit is not None:
             location.copy_(torch.from_numpy(corrected(around, stage.location, fit.coefficients, LOCATION * self.coding.peak)))
-            scale.copy_(torch.from_numpy(stage.offset(stage.scale, fit.offset)))
+            scale.copy_(torch.from_numpy(fit.scaled(stage.scale, stage.last)))
 
     def _samples(self, place: tuple[int, int, int], points: tuple[slice, slice], location: Planes, scale: Planes) -> Planes:
         """Flat samples of a stage: what `code` gives, and predictions where nothing is coded. place: lane, shape of the rows, channel."""

@@ -74,14 +74,18 @@ class Tables:
 
     def bits(self, symbols: NDArray[np.int32], rows: NDArray[np.integer[Any]]) -> float:
         """Ideal code length in bits of `symbols` under `rows`, escapes included: what the coder will need, within a fraction of a per mille."""
+        return float(self.costs(symbols, rows).sum())
+
+    def costs(self, symbols: NDArray[np.int32], rows: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The same of each symbol."""
         low, high = self.low[rows], self.high[rows]
         escaped = (symbols < low) | (symbols >= high)
         inside = np.where(escaped, high, symbols) - low
-        total = float(self._cost[self.start[rows] + inside].sum())
+        costs: NDArray[np.float64] = self._cost[self.start[rows] + inside]
         if escaped.any():
             excess = escape_value(symbols[escaped].astype(np.int64), low[escaped], high[escaped])
-            total += float((4 + bit_length(excess)).sum())
-        return total
+            costs[escaped] += 4 + bit_length(excess)
+        return costs
 
     @cached_property
     def _cost(self) -> NDArray[np.float64]:

@@ -177,7 +177,11 @@ class Reader:
         f = int(self.group(np.array([192]))[0])
         if not f:
             return location, scale
-        scale = np.clip(scale + abs(f) - 8, 0, self.scales)
+        bend = np.zeros_like(scale)
+        if int(self.group(np.array([192]))[0]):
+            p = int(self.group(np.array([3218]))[0])
+            bend = self.group(np.full(6, 312))[sum((scale >= 4 * p + t).astype(int) for t in (-12, -6, -2, 2, 8))]
+        scale = np.clip(scale + abs(f) - 8 + bend, 0, self.scales)
         if f > 0:
             return location, scale
         r = int(self.group(np.array([3218]))[0])

@@ -32,7 +32,6 @@ class TrainConfig:
     clip          largest norm of the gradient (0: no clipping)
     ema           decay of the averaged weights
     precision     "32" or "bf16" (mixed)
-    compile       whether torch.compile fuses the model: minutes before the first step, worth it for long runs on a GPU
     devices       processes on each of `nodes` machines; accelerator "auto", "cpu" or "cuda"
     threads       of each process (0: as torch chooses)
     weights       safetensors file to start from
@@ -62,7 +61,6 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     precision: str = "32"
-    compile: bool = False
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1

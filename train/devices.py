@@ -49,15 +49,14 @@ class Objective(nn.Module):
     The wrapper synchronises gradients of the main loss alone; it does not see the auxiliary parameters, which few numbers are synchronised of.
     """
 
-    def __init__(self, model: Trainable, *, compiled: bool = False) -> None:
+    def __init__(self, model: Trainable) -> None:
         super().__init__()
         self.model = model
-        self.losses = torch.compile(model.__call__) if compiled else model.__call__
         auxiliary = {id(p) for p in model.auxiliary_parameters()}
         self._ddp_params_and_buffers_to_ignore = [n for n, p in self.named_parameters() if id(p) in auxiliary]
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Held]:
-        losses = self.losses(batch)
+        losses = self.model(batch)
         return losses.main.float(), Held(losses)
 
 

@@ -93,7 +93,7 @@ class Run:
         state = self.checkpoints.newest(self.fabric.device) if resume else None
         if state is None:
             self._initial_weights()
-        self.objective = self.fabric.setup_module(Objective(self.model, compiled=config.compile))
+        self.objective = self.fabric.setup_module(Objective(self.model))
         auxiliary = self.model.auxiliary_parameters()
         apart = {id(p) for p in auxiliary}
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in apart]

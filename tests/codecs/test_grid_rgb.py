@@ -85,6 +85,13 @@ def test_targets_of_a_lossy_codec_are_refused(preset):
         load_codec(preset).encode(Signal(data=natural(8, 8), dims=("y", "x", "band")), Target(psnr=30))
 
 
+@pytest.mark.parametrize("effort", [0, 2])
+def test_symbols_coded_again_give_the_same_bytes(effort):
+    codec, image = load_codec("grid-rgb"), natural(160, 170)
+    encoded = codec.encode(Signal(data=image, dims=codec.dims), Target(quality=50), effort=effort)
+    assert codec.recode(encoded, codec.symbols(encoded)) == encoded and np.array_equal(codec.decode(encoded).data, image)
+
+
 def test_it_beats_png_and_webp_on_a_photograph():
     import io
 

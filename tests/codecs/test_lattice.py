@@ -242,6 +242,20 @@ def test_symbols_coded_again_give_the_same_bytes() -> None:
         assert CODEC.recode(encoded, CODEC.symbols(encoded)) == encoded
 
 
+@pytest.mark.parametrize("bound", [0.05, 0.0])
+def test_fits_save_bytes_and_are_coded_again_alike(bound: float) -> None:
+    """A wave that the network has never seen: what lies between neighbours is not their mean."""
+    y, x = np.mgrid[:150, :160]
+    ripples = 280 + 20 * np.sin(y * 1.9 + x * 0.4) + np.random.default_rng(1).normal(0, 0.02, (2, 150, 160))
+    field = np.round(ripples * 64) / 64
+    fitted, plain = (CODEC.encode(named(field.astype(np.float32)), Target(max_error=bound), effort=e) for e in (2, 0))
+    sizes = [sum(len(c.payload) for c in e.chunks) for e in (fitted, plain)]
+    assert sizes[0] < 0.95 * sizes[1]
+    for encoded in (fitted, plain):
+        assert misses(field, CODEC.decode(encoded).data).max() <= bound
+        assert CODEC.recode(encoded, CODEC.symbols(encoded)) == encoded
+
+
 def test_better_quality_is_closer_and_larger() -> None:
     x, sizes, errors = waves(40, 60), [], []
     for quality in (0, 30, 60, 100):

@@ -11,7 +11,7 @@ from latentpress.entropy.coder import Decoder, Encoder
 from latentpress.entropy.frozen import integer_state
 from latentpress.entropy.grid import Fits, GridPrior
 from latentpress.entropy.grid_closed import Targets
-from latentpress.entropy.grid_fit import CLAMP, MOST, MOST_OFFSET, MOST_SUM, OTHERS, Around, Fit
+from latentpress.entropy.grid_fit import CLAMP, EDGES, MOST, MOST_BEND, MOST_OFFSET, MOST_SUM, OTHERS, PIVOTS, Around, Fit
 from latentpress.entropy.grid_fit_coding import pulled, pushes_of
 from latentpress.entropy.grid_network import COARSE, GROUPS, GridConfig
 from latentpress.entropy.grid_tables import mixture_tables
@@ -106,20 +106,24 @@ def test_steps_from_fitted_predictions_stay_within_half_a_step(planes, coarse):
 @settings(deadline=None, max_examples=60)
 @given(
     offset=st.integers(-MOST_OFFSET, MOST_OFFSET), coefficients=st.none() | st.lists(st.integers(-30, 30), min_size=5, max_size=40),
+    bends=st.just(()) | st.tuples(*[st.integers(-MOST_BEND, MOST_BEND)] * (len(EDGES) + 1)), pivot=st.integers(0, PIVOTS - 1),
 )
-def test_what_is_sent_is_what_is_found(offset, coefficients):
+def test_what_is_sent_is_what_is_found(offset, coefficients, bends, pivot):
     tables, flat = prior_of().tables, prior_of().flat_rows
-    fit = Fit(offset, None if coefficients is None else np.array(coefficients, np.int32))
+    fit = Fit(offset, None if coefficients is None else np.array(coefficients, np.int32), bends, pivot)
     encoder = Encoder()
     for push in pushes_of(fit, tables, flat):
         encoder.push(*push, tables)
     decoder = Decoder(encoder.finish())
     made = pulled(lambda rows: decoder.pull(rows, tables), len(coefficients or ()), flat)
-    assert made is not None and made.offset == offset
+    assert made is not None and (made.offset, made.bends, made.pivot) == (offset, bends, pivot if bends else 0)
     assert (made.coefficients is None) == (coefficients is None) and (coefficients is None or made.coefficients.tolist() == coefficients)
 
 
-@pytest.mark.parametrize("symbols", [[16], [-16], [99], [-8, 63], [-8, 4, [MOST + 1] * 30], [-8, 4, [MOST] * 30]])
+@pytest.mark.parametrize("symbols", [
+    [16, 0], [-16, 0], [99, 0], [8, 2], [8, 1, 64, [0] * 6], [8, 1, 3, [MOST_BEND + 1] * 6],
+    [-8, 0, 63], [-8, 0, 4, [MOST + 1] * 30], [-8, 0, 4, [MOST] * 30],
+])  # fmt: skip
 def test_fits_that_no_encoder_sends_are_refused(symbols):
     answers = iter(symbols)
     with pytest.raises(FormatError):
@@ -141,6 +145,11 @@ def test_sums_stay_within_the_carrier():
     wide = Around(**{**around.__dict__, "narrow": False})
     assert torch.equal(around.correction(coefficients).double(), wide.correction(coefficients))
     assert 4 * MOST_SUM * 2 * most + 64 < 1 << 24 and MOST_SUM * CLAMP < 1 << 24
+
+
+def test_scales_bend_by_their_class():
+    scale = np.array([0, 27, 28, 34, 38, 42, 48, 207], np.int32)
+    assert Fit(1, None, (-3, 0, 1, 2, 3, 4), 10).scaled(scale, 207).tolist() == [0, 25, 29, 36, 41, 46, 53, 207]
 
 
 @pytest.mark.parametrize(("rows", "columns", "most", "expected"), [
