@@ -141,17 +141,20 @@ def sampled(rows: int, columns: int) -> Part:
 def least_squares(around: Around, part: Part, miss: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.int32]:
     """Coefficients for misses [n] in units at the sampled points (NaN: none there), given the deviations that are expected."""
     features = around.features(part)
-    matrix = np.empty((len(features), miss.size))
-    for row, f in zip(matrix, features, strict=True):
+    kept = torch.from_numpy(np.flatnonzero(~np.isnan(miss)))
+    weight = 1 / deviation[kept.numpy()]
+    target = miss[kept.numpy()]
+    weight *= np.minimum(1, ROBUST / np.maximum(np.abs(target) * weight, 1e-9))
+    matrix = torch.empty(len(features) + 1, len(kept))  # torch's product, as it keeps to the thread that calls
+    for row, f in zip(matrix, features, strict=False):
         values = f.values if f.less is None else f.values - around.totals[f.less][part]
-        row[:] = values.numpy().ravel() * (f.unit / LOCATION)
-    weight = 1 / deviation
-    weight *= np.minimum(1, ROBUST / np.maximum(np.abs(miss) * weight, 1e-9))
-    weight[np.isnan(miss)] = 0
-    matrix *= weight
-    gram = matrix @ matrix.T
+        row[:] = values.reshape(-1)[kept] * (f.unit / LOCATION)
+    matrix[-1] = torch.from_numpy(target)
+    matrix *= torch.from_numpy(weight)
+    products = (matrix @ matrix.T).double().numpy()
+    gram, with_target = products[:-1, :-1], products[:-1, -1]
     gram[np.diag_indices_from(gram)] += RIDGE * (1 + np.diag(gram))
-    found = np.linalg.solve(gram, matrix @ (np.nan_to_num(miss) * weight))
+    found = np.linalg.solve(gram, with_target)
     whole: NDArray[np.int32] = np.clip(np.round(found * UNIT), -MOST, MOST).astype(np.int32)
     return whole
 

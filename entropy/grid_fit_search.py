@@ -67,23 +67,31 @@ class Search:
         if len(sample.want) < LEAST_SAMPLE:
             return None
         location, scale = stage.location[part].ravel()[inside], stage.scale[part].ravel()[inside]
-        miss, deviation = np.full(inside.size, np.nan), np.ones(inside.size)
-        miss[inside] = sample.want - location / LOCATION
-        deviation[inside] = expected(scale, 1.0 if sample.shifts is None else np.ldexp(1.0, sample.shifts))
         judged = _odd_rows(stage.location[part].shape)[inside]
-        miss[inside] = np.where(judged, np.nan, miss[inside])
-        coefficients = least_squares(stage.around, part, miss, deviation)
-        sample, location, scale = sample.at(judged), location[judged], scale[judged]
-        before = self._cost(stage, location, scale, sample)
+        half, near, spread = sample.at(judged), location[judged], scale[judged]
+        before = self._cost(stage, near, spread, half)
         kept = None
-        if 0 < int(np.abs(coefficients).sum()) <= MOST_SUM and before > QUIET * len(location):
-            moved = corrected(stage.around, stage.location, coefficients, LOCATION * self.peak, part).ravel()[inside][judged]
-            saved = (before - self._cost(stage, moved, scale, sample)) / sample.share
+        if before > QUIET * len(near):
+            coefficients = self._coefficients(stage, part, inside, np.where(judged, np.nan, sample.want - location / LOCATION), scale, sample.shifts)
+            moved = self._moved(stage, part, coefficients)[inside][judged] if 0 < int(np.abs(coefficients).sum()) <= MOST_SUM else near
+            saved = (before - self._cost(stage, moved, spread, half)) / half.share
             if saved > WORTH * coefficient_bits(self.tables, coefficients):
-                kept, location = coefficients, moved
-        fit, cost = self._rescaled(stage, location, scale, sample)
-        worth = kept is not None or (before - cost) / sample.share > HEAD_COST
+                kept, near = coefficients, moved
+        fit, cost = self._rescaled(stage, near, spread, half)
+        worth = kept is not None or (before - cost) / half.share > HEAD_COST
         return dataclasses.replace(fit, coefficients=kept) if worth else None
+
+    def _coefficients(
+        self, stage: Unfitted, part: Part, inside: NDArray[np.bool_], miss: NDArray[np.float64], scale: Integers, shifts: Integers | None
+    ) -> Integers:  # fmt: skip
+        """Least squares on the coded points of a sample, of which those with a miss of NaN are left out."""
+        misses, deviations = np.full(inside.size, np.nan), np.ones(inside.size)
+        misses[inside] = miss
+        deviations[inside] = expected(scale, 1.0 if shifts is None else np.ldexp(1.0, shifts))
+        return least_squares(stage.around, part, misses, deviations)
+
+    def _moved(self, stage: Unfitted, part: Part, coefficients: Integers) -> Integers:
+        return corrected(stage.around, stage.location, coefficients, LOCATION * self.peak, part).ravel()
 
     def _sample(self, stage: Unfitted, part: Part) -> tuple[Sample, NDArray[np.bool_]]:
         """(sample, which of these points are coded)."""

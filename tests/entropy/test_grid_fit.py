@@ -108,8 +108,8 @@ def test_steps_from_fitted_predictions_stay_within_half_a_step(planes, coarse):
     offset=st.integers(-MOST_OFFSET, MOST_OFFSET), coefficients=st.none() | st.lists(st.integers(-30, 30), min_size=5, max_size=40),
     bends=st.just(()) | st.tuples(*[st.integers(-MOST_BEND, MOST_BEND)] * (len(EDGES) + 1)), pivot=st.integers(0, PIVOTS - 1),
 )
-def test_what_is_sent_is_what_is_found(offset, coefficients, bends, pivot):
-    tables, flat = prior_of().tables, prior_of().flat_rows
+def test_what_is_sent_is_what_is_found(prior, offset, coefficients, bends, pivot):
+    tables, flat = prior.tables, prior.flat_rows
     fit = Fit(offset, None if coefficients is None else np.array(coefficients, np.int32), bends, pivot)
     encoder = Encoder()
     for push in pushes_of(fit, tables, flat):
