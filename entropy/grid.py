@@ -210,8 +210,6 @@ class GridPrior:
 
     def _sending(self, into: Sink, fits: Fits | bool, search: Search) -> Fitting:
         """Fits that are looked for, or replayed, each pushed before what it is of."""
-        if not self.network.config.fits:
-            return None
         again = [iter(lane) for lane in fits.lanes] if isinstance(fits, Fits) else []
 
         def fit(stage: Unfitted) -> Fit | None:

@@ -27,7 +27,7 @@ from latentpress.entropy.grid_fit import (
 from latentpress.entropy.grid_fit_coding import BENDS_COST, HEAD_COST, coefficient_bits
 from latentpress.entropy.grid_network import LOCATION, LOG_STEPS
 from latentpress.entropy.grid_tables import CLOSED_ROWS, PER_SHAPE, choose, choose_closed
-from latentpress.entropy.grid_walk import Unfitted
+from latentpress.entropy.grid_walk import Unfitted, nearest
 from latentpress.entropy.tables import Tables
 
 Integers = NDArray[np.int32]
@@ -136,8 +136,7 @@ class Search:
         else:
             if shifts is None:
                 raise ValueError("targets without steps")
-            origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -self.peak, self.peak)
-            values = Steps(origin, shifts).nearest(sample.want)
+            values = Steps(nearest(location, self.peak), shifts).nearest(sample.want)
             chosen = choose_closed(scale - LOG_STEPS * shifts, self.max_low).among(self.first_closed + stage.shape * CLOSED_ROWS)
         return self.tables.costs((values - chosen.base) >> chosen.low, chosen.row) + chosen.low
 

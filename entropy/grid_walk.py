@@ -199,8 +199,7 @@ class Octave:
         if coded is None:
             found = coding.code(Stage(lane, channel, points, None, shifts, chosen))
         else:
-            peak = coding.peak if shifts is None else coding.peak >> shifts
-            found = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
+            found = nearest(location, coding.peak if shifts is None else coding.peak >> shifts)
             found[coded] = coding.code(Stage(lane, channel, points, coded, shifts if shifts is None else shifts[coded], chosen.at(coded)))
         return found if shifts is None else found << shifts
 
@@ -210,14 +209,19 @@ class Octave:
         coded, shifts = coding.sides.at(channel, points)
         if shifts is None:
             raise ValueError("steps without a shift")
-        peak = coding.peak
-        origin = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
+        origin = nearest(location, coding.peak)
         chosen = choose_closed(scale - LOG_STEPS * shifts, coding.max_low).among(coding.first_closed + shape * CLOSED_ROWS)
         steps = Steps(origin, shifts)
         if coded is None:
             return steps.place(coding.code(Stage(lane, channel, points, None, None, chosen, steps)))
         origin[coded] = steps.at(coded).place(coding.code(Stage(lane, channel, points, coded, None, chosen.at(coded), steps.at(coded))))
         return origin
+
+
+def nearest(location: Planes, peak: int | Planes) -> Planes:
+    """Samples nearest to locations, magnitudes up to the peak."""
+    found: Planes = np.clip(location + LOCATION // 2 >> LOCATION.bit_length() - 1, -peak, peak)
+    return found
 
 
 def framed(x: Tensor, size: tuple[int, int], frame: int = REACH) -> Tensor:
